@@ -1,0 +1,1 @@
+"""The demonstration trial: simulated scanners, planted events and the client that uploads them."""
