@@ -1,0 +1,55 @@
+"""`make test`: every check and test, with private services of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from hub.launcher import setup, system_packages
+from hub.launcher.console import say
+from hub.launcher.layout import Layout
+from hub.launcher.services import running_services
+
+LINTED = ("hub", "sites_app", "qc_app", "harmonization_app", "hub_client", "tests", "benchmarks", "manage.py")
+TYPED = ("hub", "sites_app", "qc_app", "harmonization_app", "hub_client")
+
+
+def run_all(layout: Layout, pytest_arguments: Sequence[str]) -> int:
+    """Run every check, then every test; return 0 only when all passed, and name those that failed.
+
+    Raises LauncherError when something needed cannot be installed."""
+    setup.install(layout, with_tests=True)
+    system_packages.require_for_tests(layout)
+    own = replace(layout, var=layout.var / "test")
+    failed: list[str] = []
+    with running_services(own, throwaway=True) as services:
+        environment = services.environment | {"DJANGO_SETTINGS_MODULE": "hub.settings.test"}
+        for name, command in _commands(layout, pytest_arguments).items():
+            say(f"== {name}")
+            if services.supervisor.run(command, environment, layout.root) != 0:
+                failed.append(name)
+    say(f"FAILED: {', '.join(failed)}" if failed else "All checks and tests passed.")
+    return 1 if failed else 0
+
+
+def _commands(layout: Layout, pytest_arguments: Sequence[str]) -> dict[str, list[str]]:
+    python, programs = str(layout.python), layout.venv / "bin"
+    linted = _present(layout.root, LINTED)
+    commands = {
+        "ruff check": [python, "-m", "ruff", "check", *linted],
+        "ruff format": [python, "-m", "ruff", "format", "--check", *linted],
+        "mypy": [python, "-m", "mypy", *_present(layout.root, TYPED)],
+        "import-linter": [str(programs / "lint-imports")],
+        "djlint": [python, "-m", "djlint", "templates", "--lint", "--quiet"],
+        "hadolint": [str(programs / "hadolint"), "Dockerfile"],
+        "migrations": [python, "manage.py", "makemigrations", "--check", "--dry-run"],
+        "pytest": [python, "-m", "pytest", *pytest_arguments],
+    }
+    if not any((layout.root / "templates").rglob("*.html")):
+        del commands["djlint"]
+    return commands
+
+
+def _present(root: Path, names: Sequence[str]) -> list[str]:
+    return [name for name in names if (root / name).exists()]

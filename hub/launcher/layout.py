@@ -1,0 +1,107 @@
+"""Where everything the launcher makes lives."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from hub.launcher.console import LauncherError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# sockaddr_un.sun_path holds 108 bytes including the final NUL (unix(7)).
+SOCKET_PATH_LIMIT_BYTES = 107
+POSTGRES_SOCKET_NAME = ".s.PGSQL.5432"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The folders of one hub: the checkout `root`, its state `var`, and the port it serves."""
+
+    root: Path
+    var: Path
+    port: int
+
+    @property
+    def venv(self) -> Path:
+        return self.root / ".venv"
+
+    @property
+    def python(self) -> Path:
+        return self.venv / "bin" / "python"
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def logs(self) -> Path:
+        return self.var / "log"
+
+    @property
+    def run(self) -> Path:
+        return self.var / "run"
+
+    @property
+    def secrets(self) -> Path:
+        return self.var / "secrets"
+
+    @property
+    def stamps(self) -> Path:
+        return self.var / "stamps"
+
+    def make_folders(self) -> None:
+        """Create the state folders.
+
+        Raises LauncherError when the disk or its permissions refuse."""
+        try:
+            for folder in (
+                self.var,
+                self.logs,
+                self.run,
+                self.stamps,
+                self.var / "data",
+                self.var / "anchor",
+            ):
+                folder.mkdir(parents=True, exist_ok=True)
+            self.secrets.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise LauncherError(
+                f"The hub keeps its state in {self.var}, and that folder cannot be written "
+                f"({error.strerror}: {error.filename}). Free space or mend its permissions, or name "
+                "another place with VAR=/some/folder."
+            ) from error
+
+
+def short_socket_folder(preferred: Path) -> Path:
+    """Return `preferred` if both services' sockets fit below it, else a short private folder.
+
+    The short folder's name is kept in `preferred`, so that a later start finds it again."""
+    if _fits(preferred / "postgres"):
+        return preferred
+    pointer = preferred / "socket-folder"
+    if pointer.exists():
+        kept = Path(pointer.read_text(encoding="utf-8").strip())
+        if kept.is_dir() and kept.stat().st_uid == os.geteuid():
+            return kept
+    base = next(
+        (
+            folder
+            for folder in (tempfile.gettempdir(), "/tmp")
+            if _fits(Path(folder, "hub-12345678/postgres"))
+        ),
+        None,
+    )
+    if base is None:
+        raise LauncherError(
+            f"A unix socket's path may have {SOCKET_PATH_LIMIT_BYTES} bytes, and neither {preferred} nor the "
+            "temporary folder is short enough. Set VAR= or TMPDIR= to a shorter folder."
+        )
+    folder = Path(tempfile.mkdtemp(prefix="hub-", dir=base))
+    pointer.write_text(str(folder), encoding="utf-8")
+    return folder
+
+
+def _fits(folder: Path) -> bool:
+    return len(os.fsencode(folder / POSTGRES_SOCKET_NAME)) <= SOCKET_PATH_LIMIT_BYTES

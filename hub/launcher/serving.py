@@ -1,0 +1,128 @@
+"""`make serve` and `make demo`: the whole hub on this machine until Ctrl-C."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hub.launcher import setup
+from hub.launcher.console import LauncherError, say
+from hub.launcher.hub_processes import await_ready, hub_processes
+from hub.launcher.layout import Layout
+from hub.launcher.services import Services, running_services
+
+APPS = ("hub/core", "sites_app", "qc_app", "harmonization_app")
+
+
+def serve(layout: Layout) -> None:
+    """Serve an empty hub with the administrator `admin` until Ctrl-C."""
+    with _running_hub(layout) as services:
+        say(f"ready {layout.base_url}")
+        services.supervisor.watch()
+
+
+def demo(layout: Layout) -> None:
+    """Serve the hub with the demonstration trial, which is made at the first start of this VAR, until Ctrl-C.
+
+    Raises LauncherError when the demonstration cannot be made."""
+    with _running_hub(layout) as services:
+        stamp = layout.stamps / "demo"
+        logins = layout.secrets / "demo-logins.txt"
+        if not stamp.exists():
+            say("Demonstration trial, uploaded through the API ...")
+            environment = services.environment | {"HUB_DEMO_LOGINS_FILE": str(logins)}
+            command = [str(layout.python), "manage.py", "demo", "--base-url", layout.base_url]
+            if services.supervisor.run(command, environment, layout.root) != 0:
+                raise LauncherError(
+                    f"The demonstration trial could not be made; see above and {layout.logs}."
+                )
+            setup.set_stamp(stamp, "done")
+        if logins.exists():
+            say(logins.read_text(encoding="utf-8").rstrip())
+        say(f"ready {layout.base_url}")
+        services.supervisor.watch()
+
+
+def require_free_port(port: int) -> None:
+    """Raise LauncherError when another program listens on the port, or it may not be used."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except (OSError, OverflowError) as error:
+            raise LauncherError(
+                f"Port {port} of this machine cannot be used ({error}). Another program may be serving "
+                "there: end it, or choose another port, for example PORT=8001."
+            ) from error
+
+
+def update_database(layout: Layout, services: Services) -> None:
+    """Apply the migrations and grant the application's role its rights, when either changed.
+
+    Raises LauncherError when Django refuses."""
+    code = [file for app in APPS for file in (layout.root / app).rglob("migrations/*.py")]
+    code.append(layout.root / "requirements.txt")
+    code += (layout.root / "hub" / "core" / "management" / "commands").glob("grant_app_role.py")
+    wanted = setup.fingerprint(code)
+    stamp = layout.stamps / "migrations"
+    if setup.is_current(stamp, wanted):
+        return
+    say("Database schema ...")
+    owner = services.environment | {"HUB_DATABASE_URL": services.environment["HUB_OWNER_DATABASE_URL"]}
+    _manage(layout, services, owner, "migrate", "--no-input", "--verbosity=0")
+    _manage(layout, services, owner, "grant_app_role")
+    setup.set_stamp(stamp, wanted)
+
+
+def collect_static(layout: Layout, environment: dict[str, str]) -> None:
+    """Gather the static files of all apps when any of them changed.
+
+    Raises LauncherError when Django refuses."""
+    folders = [layout.root / "static", *(layout.root / app / "static" for app in APPS)]
+    files = sorted(file for folder in folders for file in folder.rglob("*") if file.is_file())
+    facts = ((file, file.stat()) for file in files)
+    listing = "\n".join(f"{file} {fact.st_size} {fact.st_mtime_ns}" for file, fact in facts)
+    wanted = setup.fingerprint([layout.root / "requirements.txt"], listing)
+    stamp = layout.root / "staticfiles" / ".stamp"
+    if setup.is_current(stamp, wanted):
+        return
+    say("Static files ...")
+    command = [str(layout.python), "manage.py", "collectstatic", "--no-input", "--clear", "--verbosity=0"]
+    answer = subprocess.run(
+        command, cwd=layout.root, env=environment, capture_output=True, text=True, check=False
+    )
+    if answer.returncode != 0:
+        raise LauncherError(f"The static files could not be gathered: {answer.stderr.strip()[-1200:]}")
+    setup.set_stamp(stamp, wanted)
+
+
+@contextmanager
+def _running_hub(layout: Layout) -> Iterator[Services]:
+    require_free_port(layout.port)
+    setup.install(layout)
+    with running_services(layout) as services:
+        collect_static(layout, services.environment)
+        update_database(layout, services)
+        for spec in hub_processes(layout, services.environment):
+            services.supervisor.start(spec)
+        _ensure_admin(layout, services)
+        await_ready(layout, services.supervisor)
+        yield services
+
+
+def _ensure_admin(layout: Layout, services: Services) -> None:
+    _manage(layout, services, services.environment, "ensure_admin")
+
+
+def _manage(layout: Layout, services: Services, environment: dict[str, str], *words: str) -> None:
+    """Run a Django command, its output shown.
+
+    Raises LauncherError when it fails."""
+    status = services.supervisor.run([layout.python, "manage.py", *words], environment, layout.root)
+    if status != 0:
+        raise LauncherError(
+            f"`manage.py {words[0]}` ended with status {status}; its reason is above. The services' logs are "
+            f"in {layout.logs}."
+        )
