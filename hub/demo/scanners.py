@@ -161,6 +161,8 @@ _CT_SIEMENS = {
     }
 }
 
+_PET_SIEMENS = {"pet": {"SeriesDescription": "PET FDG BRAIN"}}
+
 TRIAL_START = date(2025, 1, 6)
 UPGRADE_DATE = date(2026, 1, 12)
 
@@ -217,6 +219,10 @@ SCANNERS: tuple[Scanner, ...] = (
     Scanner(
         "S05", "SIEMENS", "SOMATOM Force", "75505", "CT",
         (_epoch("syngo CT VB20A", "", ScannerEffect(1, 4.2, 0, 0.4)),), sequences=_CT_SIEMENS,
+    ),
+    Scanner(
+        "S01", "SIEMENS", "Biograph mCT", "10880", "PT",
+        (_epoch("VG60A", "", ScannerEffect(1, 0.1, 0, 0)),), sequences=_PET_SIEMENS,
     ),
 )  # fmt: skip
 
