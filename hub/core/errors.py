@@ -17,7 +17,9 @@ class HubError(Exception):
     title = "The request could not be carried out"
     http_status = 400
 
-    def __init__(self, detail: str = "", *, errors: Sequence[Mapping[str, Any]] = (), code: str | None = None) -> None:
+    def __init__(
+        self, detail: str = "", *, errors: Sequence[Mapping[str, Any]] = (), code: str | None = None
+    ) -> None:
         self.detail = detail or self.title
         self.errors = [dict(error) for error in errors]
         if code is not None:

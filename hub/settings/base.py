@@ -194,6 +194,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "unacked_restore_interval": 5,
     "unacked_restore_throttle": 1,
     "socket_keepalive": True,
+    "socket_connect_timeout": 3,
 }
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
@@ -206,7 +207,11 @@ CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_TASK_DEFAULT_QUEUE = "control"
 CELERY_BEAT_SCHEDULE = {
     "sweep": {"task": "hub.sweep", "schedule": 4.0, "options": {"queue": "control", "expires": 4}},
-    "anchor": {"task": "hub.anchor_audit", "schedule": 300.0, "options": {"queue": "control", "expires": 300}},
+    "anchor": {
+        "task": "hub.anchor_audit",
+        "schedule": 300.0,
+        "options": {"queue": "control", "expires": 300},
+    },
 }
 CELERY_BEAT_SCHEDULE_FILENAME = env("HUB_BEAT_SCHEDULE_FILE", default="celerybeat-schedule")
 CELERY_BEAT_MAX_LOOP_INTERVAL = 2

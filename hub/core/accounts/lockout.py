@@ -15,7 +15,11 @@ class LockedOut(HubError):
 
 
 def refuse_locked_out(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-    error = LockedOut("This account is locked after five failed logins. Wait 15 minutes, or ask the administrator.")
+    error = LockedOut(
+        "This account is locked after five failed logins. Wait 15 minutes, or ask the administrator."
+    )
     if request.path.startswith("/api/"):
-        return JsonResponse(error.as_problem(), status=error.http_status, content_type="application/problem+json")
+        return JsonResponse(
+            error.as_problem(), status=error.http_status, content_type="application/problem+json"
+        )
     return render(request, "problem.html", {"problem": error.as_problem()}, status=error.http_status)

@@ -44,7 +44,9 @@ def _refusal(scope: Scope) -> HubError | None:
     bulk = scope["path"].endswith(_BULK_SUFFIXES)
     limit = settings.HUB_UPLOAD_LIMIT_BYTES if bulk else settings.HUB_REQUEST_LIMIT_BYTES
     if lengths and int(lengths[0]) > limit:
-        return TooLarge(f"The body has {int(lengths[0]):,} bytes; at most {limit:,} are accepted. Send it in parts.")
+        return TooLarge(
+            f"The body has {int(lengths[0]):,} bytes; at most {limit:,} are accepted. Send it in parts."
+        )
     return None
 
 

@@ -73,7 +73,9 @@ class AuditEvent(models.Model):
         db_table = "core_audit_event"
         ordering = ["-id"]
         constraints = [
-            models.UniqueConstraint(fields=["chain", "sequence"], name="an_audit_chain_has_no_two_events_alike")
+            models.UniqueConstraint(
+                fields=["chain", "sequence"], name="an_audit_chain_has_no_two_events_alike"
+            )
         ]
         indexes = [models.Index(fields=["object_type", "object_id"], name="audit_by_object")]
         triggers = [
@@ -96,7 +98,7 @@ class AuditEvent(models.Model):
             ),
             pgtrigger.Protect(
                 name="audit_events_never_change",
-                operation=pgtrigger.Update | pgtrigger.Delete | pgtrigger.Truncate,
+                operation=pgtrigger.Update | pgtrigger.Delete,
             ),
         ]
 

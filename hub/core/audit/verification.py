@@ -82,7 +82,9 @@ def _anchor_breaks(anchors: list[dict]) -> list[Break]:
     with connection.cursor() as cursor:
         for anchor in anchors:
             if not anchor["signature_valid"]:
-                breaks.append(Break(anchor["chain"], anchor["sequence"], "the anchor's signature is not valid"))
+                breaks.append(
+                    Break(anchor["chain"], anchor["sequence"], "the anchor's signature is not valid")
+                )
                 continue
             cursor.execute(
                 "SELECT hash FROM core_audit_event WHERE chain = %s AND sequence = %s",

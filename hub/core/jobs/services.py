@@ -110,7 +110,9 @@ def run(job_id: str) -> None:
         _give_back(row)
     except Exception as error:
         log.exception("job.error", error=type(error).__name__)
-        _retry_or_fail(row, f"Internal error ({type(error).__name__}). The log of job {row.pk} has the details.")
+        _retry_or_fail(
+            row, f"Internal error ({type(error).__name__}). The log of job {row.pk} has the details."
+        )
     else:
         _finish(row, JobState.SUCCEEDED, "")
     finally:

@@ -28,7 +28,7 @@ class ElectronicSignature(models.Model):
         triggers = [
             pgtrigger.Protect(
                 name="signatures_never_change",
-                operation=pgtrigger.Update | pgtrigger.Delete | pgtrigger.Truncate,
+                operation=pgtrigger.Update | pgtrigger.Delete,
             )
         ]
 

@@ -17,7 +17,9 @@ class Command(BaseCommand):
     help = __doc__
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--export", type=Path, help="also write every event to this file, one JSON line each")
+        parser.add_argument(
+            "--export", type=Path, help="also write every event to this file, one JSON line each"
+        )
         parser.add_argument("--anchors", type=Path, default=settings.HUB_ANCHOR_FILE, help="the anchor file")
 
     def handle(self, *args: Any, **options: Any) -> None:

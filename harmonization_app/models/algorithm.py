@@ -1,0 +1,89 @@
+"""Versions of harmonization algorithms: registered, verified, locked, retired."""
+
+import pgtrigger
+from django.db import models
+from django.db.models import Q
+
+from hub.core.ids import uuid7
+from hub.core.models import ElectronicSignature
+
+
+class AlgorithmVersionState(models.TextChoices):
+    REGISTERED = "registered", "registered"
+    VERIFIED = "verified", "verified"
+    LOCKED = "locked", "locked"
+    RETIRED = "retired", "retired"
+
+
+ALGORITHM_TRANSITIONS: dict[str, frozenset[str]] = {
+    "registered": frozenset({"verified"}),
+    "verified": frozenset({"verified", "locked"}),
+    "locked": frozenset({"retired"}),
+    "retired": frozenset(),
+}
+
+
+class AlgorithmVersion(models.Model):
+    """One algorithm at one version, with the digests of its code and of the numerical environment.
+
+    Algorithms belong to the installation, not to a trial: everybody with an account sees them.
+    """
+
+    State = AlgorithmVersionState
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    algorithm = models.CharField(max_length=60)
+    version = models.CharField(max_length=30)
+    title = models.CharField(max_length=200)
+    code_digest = models.CharField(max_length=64)
+    environment = models.JSONField(default=dict)
+    environment_digest = models.CharField(max_length=64, blank=True)
+    parameters_schema = models.JSONField(default=dict)
+    verification = models.JSONField(null=True)
+    state = models.CharField(
+        max_length=10, choices=AlgorithmVersionState.choices, default=AlgorithmVersionState.REGISTERED
+    )
+    signature = models.ForeignKey(
+        ElectronicSignature, on_delete=models.PROTECT, null=True, related_name="algorithm_versions"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    verified_at = models.DateTimeField(null=True)
+    locked_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ["algorithm", "-created_at"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["algorithm", "version", "code_digest"], name="an_algorithm_version_is_registered_once"
+            ),
+            models.CheckConstraint(
+                condition=~Q(state__in=["locked", "retired"])
+                | Q(signature__isnull=False, verification__isnull=False),
+                name="a_locked_algorithm_version_is_verified_and_signed",
+            ),
+        ]
+        triggers = [
+            pgtrigger.Trigger(
+                name="locked_algorithms_never_change",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Update | pgtrigger.Delete,
+                func="""
+                    IF OLD.state IN ('locked', 'retired') AND (TG_OP = 'DELETE'
+                        OR ROW(NEW.algorithm, NEW.version, NEW.code_digest, NEW.environment::text,
+                               NEW.environment_digest, NEW.parameters_schema::text, NEW.verification::text,
+                               NEW.signature_id, NEW.locked_at)
+                           IS DISTINCT FROM
+                           ROW(OLD.algorithm, OLD.version, OLD.code_digest, OLD.environment::text,
+                               OLD.environment_digest, OLD.parameters_schema::text, OLD.verification::text,
+                               OLD.signature_id, OLD.locked_at)
+                        OR NEW.state NOT IN ('locked', 'retired')) THEN
+                        RAISE EXCEPTION 'hub: A locked algorithm version cannot be changed. Register a new one.';
+                    END IF;
+                    IF TG_OP = 'DELETE' THEN RETURN OLD; END IF;
+                    RETURN NEW;
+                """,
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.algorithm} {self.version}"

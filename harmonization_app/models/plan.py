@@ -1,0 +1,169 @@
+"""Harmonization plans and runs."""
+
+import pgtrigger
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from harmonization_app.models.algorithm import AlgorithmVersion
+from harmonization_app.models.feature_set import FeatureSet
+from hub.core.guards import locked_rows_never_change
+from hub.core.ids import uuid7
+from hub.core.models import ElectronicSignature
+from qc_app.models import VersionState
+from sites_app.models import Trial
+from sites_app.models.guards import refused_when_trial_locked
+from sites_app.models.scoping import ScopedManager
+
+
+class HarmonizationPlan(models.Model):
+    """A pre-specified harmonization: method, batches, covariates, features, limits, seed.
+
+    A plan belongs to a `name`; amending a locked one makes the next version of that name.
+    """
+
+    State = VersionState
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    trial = models.ForeignKey(Trial, on_delete=models.PROTECT, related_name="harmonization_plans")
+    name = models.SlugField(max_length=80)
+    version = models.PositiveIntegerField()
+    title = models.CharField(max_length=300)
+    algorithm_version = models.ForeignKey(
+        AlgorithmVersion, on_delete=models.PROTECT, null=True, related_name="plans"
+    )
+    document = models.JSONField()
+    digest = models.CharField(max_length=64)
+    state = models.CharField(max_length=10, choices=VersionState.choices, default=VersionState.DRAFT)
+    amendment_reason = models.CharField(max_length=1000, blank=True)
+    signature = models.ForeignKey(
+        ElectronicSignature, on_delete=models.PROTECT, null=True, related_name="harmonization_plans"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+    locked_at = models.DateTimeField(null=True)
+
+    objects = ScopedManager(trial_wide=True, site_path=None)
+
+    class Meta:
+        ordering = ["name", "-version"]
+        constraints = [
+            models.UniqueConstraint(fields=["trial", "name", "version"], name="a_plan_version_is_unique"),
+            models.UniqueConstraint(
+                fields=["trial", "name"], condition=Q(state="locked"), name="one_plan_version_is_in_force"
+            ),
+            models.CheckConstraint(
+                condition=Q(state="draft") | Q(signature__isnull=False, algorithm_version__isnull=False),
+                name="a_locked_plan_is_signed_and_names_its_algorithm_version",
+            ),
+        ]
+        triggers = [
+            refused_when_trial_locked(),
+            locked_rows_never_change(
+                columns=(
+                    "trial_id",
+                    "name",
+                    "version",
+                    "title",
+                    "algorithm_version_id",
+                    "document",
+                    "digest",
+                    "signature_id",
+                    "locked_at",
+                )
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.title} v{self.version}"
+
+
+class RunState(models.TextChoices):
+    QUEUED = "queued", "queued"
+    RUNNING = "running", "running"
+    REFUSED = "refused", "refused by the gate"
+    SUCCEEDED = "succeeded", "succeeded"
+    FAILED = "failed", "failed"
+    CANCELLED = "cancelled", "cancelled"
+
+
+class HarmonizationRun(models.Model):
+    """One run: primary under a locked plan before data lock, exploratory otherwise; never changed once final.
+
+    `specification` is the plan's document as it ran. Outputs are blobs: data, model, diagnostics, report.
+    """
+
+    State = RunState
+
+    class Kind(models.TextChoices):
+        PRIMARY = "primary", "primary"
+        EXPLORATORY = "exploratory", "exploratory"
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    trial = models.ForeignKey(Trial, on_delete=models.PROTECT, related_name="harmonization_runs")
+    plan = models.ForeignKey(HarmonizationPlan, on_delete=models.PROTECT, null=True, related_name="runs")
+    plan_digest = models.CharField(max_length=64, blank=True)
+    algorithm_version = models.ForeignKey(AlgorithmVersion, on_delete=models.PROTECT, related_name="runs")
+    feature_set = models.ForeignKey(FeatureSet, on_delete=models.PROTECT, related_name="runs")
+    specification = models.JSONField()
+    kind = models.CharField(max_length=12, choices=Kind.choices)
+    exploratory_reason = models.CharField(max_length=300, blank=True)
+    state = models.CharField(max_length=10, choices=RunState.choices, default=RunState.QUEUED)
+    reason = models.CharField(max_length=2000, blank=True)
+    job_id = models.UUIDField(null=True)
+    rerun_of = models.ForeignKey("self", on_delete=models.PROTECT, null=True, related_name="reruns")
+    gate = models.JSONField(default=list)
+    summary = models.JSONField(default=dict)
+    environment = models.JSONField(default=dict)
+    input_digest = models.CharField(max_length=64, blank=True)
+    data_digest = models.CharField(max_length=64, blank=True)
+    model_digest = models.CharField(max_length=64, blank=True)
+    diagnostics_digest = models.CharField(max_length=64, blank=True)
+    created_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="harmonization_runs"
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    objects = ScopedManager(trial_wide=True, site_path=None)
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.CheckConstraint(
+                condition=~Q(kind="primary") | Q(plan__isnull=False), name="a_primary_run_has_a_plan"
+            ),
+        ]
+        triggers = [
+            pgtrigger.Trigger(
+                name="primary_runs_come_before_data_lock",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Insert | pgtrigger.Update,
+                func="""
+                    IF NEW.kind = 'primary' AND EXISTS (
+                        SELECT 1 FROM sites_app_trial WHERE id = NEW.trial_id AND lock_state = 'locked') THEN
+                        RAISE EXCEPTION 'hub: The data of this trial are locked: a run now is exploratory.';
+                    END IF;
+                    RETURN NEW;
+                """,
+            ),
+            pgtrigger.Trigger(
+                name="final_runs_never_change",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Update | pgtrigger.Delete,
+                func="""
+                    IF OLD.state IN ('refused', 'succeeded', 'failed', 'cancelled') OR TG_OP = 'DELETE' THEN
+                        RAISE EXCEPTION 'hub: A finished run is immutable. Make a new run instead.';
+                    END IF;
+                    RETURN NEW;
+                """,
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} run {self.created_at:%Y-%m-%d %H:%M}"
+
+    @property
+    def is_final(self) -> bool:
+        return self.state not in {RunState.QUEUED, RunState.RUNNING}

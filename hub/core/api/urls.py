@@ -1,0 +1,5 @@
+"""API routes of the core."""
+
+from django.urls import URLPattern
+
+urlpatterns: list[URLPattern] = []

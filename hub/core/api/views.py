@@ -1,0 +1,102 @@
+"""What every API view of the hub shares: deny by default, ETag on details, Idempotency-Key on POST."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from rest_framework import viewsets
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from hub.core.api.idempotency_models import IdempotencyRecord
+from hub.core.api.permissions import LoggedIn
+from hub.core.canonical import digest
+from hub.core.errors import Conflict, InvalidInput
+
+
+class HubViewSet(viewsets.GenericViewSet):
+    """Base of all resources. Subclasses give `get_queryset()` as `Model.objects.visible_to(user)`."""
+
+    permission_classes = (LoggedIn,)
+    lookup_value_converter = "uuid"
+    idempotent_actions: tuple[str, ...] = ("create",)
+
+    def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        response = super().dispatch(request, *args, **kwargs)
+        if self._is_detail(request, response):
+            tag = '"' + hashlib.sha256(response.rendered_content).hexdigest()[:32] + '"'
+            response["ETag"] = tag
+            if request.headers.get("If-None-Match") == tag:
+                not_modified = Response(status=304, headers={"ETag": tag})
+                not_modified.accepted_renderer = response.accepted_renderer
+                not_modified.accepted_media_type = response.accepted_media_type
+                not_modified.renderer_context = response.renderer_context
+                return not_modified
+        return response
+
+    def _is_detail(self, request: Any, response: Any) -> bool:
+        return (
+            request.method == "GET"
+            and getattr(self, "detail", False)
+            and isinstance(response, Response)
+            and response.status_code == 200
+        )
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        key = request.headers.get("Idempotency-Key")
+        if request.method == "POST" and key and self.action in self.idempotent_actions:
+            self._idempotency = _reserve(request, key)
+            if self._idempotency.status is not None:
+                raise _Repeated(self._idempotency)
+
+    def handle_exception(self, exc: Exception) -> Response:
+        if isinstance(exc, _Repeated):
+            return Response(
+                exc.record.body, status=exc.record.status, headers={"Idempotency-Replayed": "true"}
+            )
+        return super().handle_exception(exc)
+
+    def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
+        response = super().finalize_response(request, response, *args, **kwargs)
+        record: IdempotencyRecord | None = getattr(self, "_idempotency", None)
+        if record is not None and record.status is None:
+            if response.status_code < 500:
+                record.status = response.status_code
+                record.body = _plain(response)
+                record.save(update_fields=["status", "body"])
+            else:
+                record.delete()
+        return response
+
+
+class _Repeated(Exception):
+    def __init__(self, record: IdempotencyRecord) -> None:
+        self.record = record
+
+
+def _reserve(request: Request, key: str) -> IdempotencyRecord:
+    if len(key) > 200:
+        raise InvalidInput("Idempotency-Key has at most 200 characters.")
+    request_digest = digest(request.data if isinstance(request.data, dict) else str(request.data))
+    try:
+        with transaction.atomic():
+            return IdempotencyRecord.objects.create(
+                user=request.user, key=key, path=request.path, request_digest=request_digest
+            )
+    except IntegrityError:
+        record = IdempotencyRecord.objects.get(user=request.user, key=key, path=request.path)
+    if record.request_digest != request_digest:
+        raise Conflict("This Idempotency-Key was used for another request. Use a new key for a new request.")
+    if record.status is None:
+        raise Conflict("The first request with this Idempotency-Key is still under way. Try again shortly.")
+    return record
+
+
+def _plain(response: Response) -> Any:
+    import json
+
+    response.render()
+    return json.loads(response.rendered_content or b"null")

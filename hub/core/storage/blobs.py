@@ -1,0 +1,82 @@
+"""Content-addressed blobs (previews, tables, models, reports, manifests) on local disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from django.conf import settings
+
+from hub.core.errors import NotFound, StorageFull
+
+
+def root(area: str) -> Path:
+    """Return the folder of a storage area, made where it lacks."""
+    path = Path(settings.HUB_STORAGE_ROOT) / area
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return path
+
+
+def require_free_space() -> None:
+    """Raise StorageFull where the disk is nearer to full than HUB_FREE_SPACE_FLOOR allows."""
+    usage = shutil.disk_usage(root("spool"))
+    if usage.free < usage.total * settings.HUB_FREE_SPACE_FLOOR:
+        raise StorageFull(
+            f"The hub's disk has {usage.free / usage.total:.0%} left, so uploads are refused."
+            " Nothing was stored. Tell the administrator and try again later."
+        )
+
+
+def put_blob(content: bytes) -> str:
+    """Store `content` durably under its SHA-256 and return that digest; storing twice has no effect."""
+    digest = hashlib.sha256(content).hexdigest()
+    path = _path(digest)
+    if not path.exists():
+        write_durably(path, content)
+    return digest
+
+
+def get_blob(digest: str) -> bytes:
+    """Return the content of `digest`, checked against it. Raises NotFound where it is absent or damaged."""
+    try:
+        content = _path(digest).read_bytes()
+    except OSError as error:
+        raise NotFound(f"The stored content {digest[:12]}… is not there. Tell the administrator.") from error
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise NotFound(f"The stored content {digest[:12]}… is damaged. Tell the administrator.")
+    return content
+
+
+def _path(digest: str) -> Path:
+    return root("blobs") / digest[:2] / digest
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write `content` to `path` so that after a crash either all of it is there or nothing.
+
+    Raises StorageFull where the disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise StorageFull("The hub could not write to its disk. Nothing was stored.") from error
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make a rename in `path` durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,5 @@
+"""Pages of the core: jobs, audit."""
+
+from django.urls import URLPattern
+
+urlpatterns: list[URLPattern] = []
