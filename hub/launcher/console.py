@@ -19,6 +19,15 @@ def warn(line: str) -> None:
     print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
+def last_words(output: str, characters: int = 800) -> str:
+    """Return what a failed program said after its stack trace, if it printed one."""
+    lines = output.strip().splitlines()
+    traced = [number for number, line in enumerate(lines) if line.startswith("  File ")]
+    start = traced[-1] + 1 if traced else 0
+    words = [line for line in lines[start:] if not (traced and line.startswith("    "))]
+    return "\n".join(words)[-characters:].strip()
+
+
 class Progress:
     """A counter for a step of many parts: rewritten in place on a terminal, every tenth part elsewhere."""
 

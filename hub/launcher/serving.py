@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from hub.launcher import setup
-from hub.launcher.console import LauncherError, say
+from hub.launcher.console import LauncherError, last_words, say
 from hub.launcher.hub_processes import await_ready, hub_processes
 from hub.launcher.layout import Layout
 from hub.launcher.services import Services, running_services
 
+# Type comments in these htmx extensions look like imports of a missing file to the hashing static storage.
+UNUSED_STATIC = ("--ignore=hx-sse-*", "--ignore=hx-ws-*")
 APPS = ("hub/core", "sites_app", "qc_app", "harmonization_app")
 
 
@@ -89,12 +91,20 @@ def collect_static(layout: Layout, environment: dict[str, str]) -> None:
     if setup.is_current(stamp, wanted):
         return
     say("Static files ...")
-    command = [str(layout.python), "manage.py", "collectstatic", "--no-input", "--clear", "--verbosity=0"]
+    command = [
+        str(layout.python),
+        "manage.py",
+        "collectstatic",
+        "--no-input",
+        "--clear",
+        "--verbosity=0",
+        *UNUSED_STATIC,
+    ]
     answer = subprocess.run(
         command, cwd=layout.root, env=environment, capture_output=True, text=True, check=False
     )
     if answer.returncode != 0:
-        raise LauncherError(f"The static files could not be gathered: {answer.stderr.strip()[-1200:]}")
+        raise LauncherError(f"The static files could not be gathered: {last_words(answer.stderr)}")
     setup.set_stamp(stamp, wanted)
 
 
