@@ -14,7 +14,7 @@ SEED = 20250203
 FIRST_BASELINE = date(2025, 2, 3)
 ENROLMENT_DAYS = 190
 SUBJECTS_PER_SITE: Mapping[str, int] = {"S01": 20, "S02": 10, "S03": 10, "S04": 10, "S05": 10}
-BASELINE, MONTH_12, TEST_SCAN = "baseline", "month-12", "test-scan"
+BASELINE, MONTH_12, TEST_VISIT = "baseline", "month-12", "test-scan"
 VISIT_DAYS: Mapping[str, int] = {BASELINE: 0, MONTH_12: 365}
 DIAGNOSES = ("CN", "MCI", "AD")
 

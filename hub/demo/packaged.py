@@ -15,10 +15,10 @@ from typing import Any
 import pydicom
 from pydicom.errors import InvalidDicomError
 
+from hub.demo.cohort import TEST_VISIT
 from hub.demo.simulator import SimulatedFile
 
 CORE_SITE = "S90"
-TEST_VISIT = "test-scan"
 MODALITIES = ("MR", "CT")
 
 _PYDICOM_TEST_FILES = "data/test_files"

@@ -77,39 +77,39 @@ DEVIATIONS: tuple[PlantedDeviation, ...] = (
         "S03-004",
         BASELINE,
         "t1",
-        {"t1.acquisition_type": DEVIANT},
+        {"t1-acquisition-type": DEVIANT},
         values={"MRAcquisitionType": "2D"},
     ),
-    _deviation("one_of", "S02-003", BASELINE, "ct", {"ct.tube_voltage": DEVIANT}, values={"KVP": 80.0}),
+    _deviation("one_of", "S02-003", BASELINE, "ct", {"ct-tube-voltage": DEVIANT}, values={"KVP": 80.0}),
     _deviation(
-        "range", "S04-002", BASELINE, "t1", {"t1.bandwidth": DEVIANT}, values={"PixelBandwidth": 130.0}
+        "range", "S04-002", BASELINE, "t1", {"t1-bandwidth": DEVIANT}, values={"PixelBandwidth": 130.0}
     ),
     _deviation(
         "tolerance_absolute",
         "S01-005",
         BASELINE,
         "t1",
-        {"t1.tr.siemens": DEVIANT},
+        {"t1-tr-siemens": DEVIANT},
         values={"RepetitionTime": 2400.0},
     ),
     _deviation(
-        "tolerance_relative", "S02-006", MONTH_12, "t1", {"t1.te.philips": DEVIANT}, values={"EchoTime": 3.4}
+        "tolerance_relative", "S02-006", MONTH_12, "t1", {"t1-te-philips": DEVIANT}, values={"EchoTime": 3.4}
     ),
     _deviation(
         "regex",
         "S03-002",
         BASELINE,
         "ct",
-        {"ct.kernel.ge": DEVIANT},
+        {"ct-kernel-ge": DEVIANT},
         values={"ConvolutionKernel": "BONEPLUS"},
     ),
-    _deviation("present", "S03-007", MONTH_12, "t1", {"t1.coil": DEVIANT}, removed=("ReceiveCoilName",)),
+    _deviation("present", "S03-007", MONTH_12, "t1", {"t1-coil": DEVIANT}, removed=("ReceiveCoilName",)),
     _deviation(
         "absent",
         "S04-005",
         MONTH_12,
         "t1",
-        {"t1.contrast_agent": DEVIANT},
+        {"t1-contrast-agent": DEVIANT},
         values={"ContrastBolusAgent": "GADOBUTROL"},
     ),
     _deviation(
@@ -117,18 +117,18 @@ DEVIATIONS: tuple[PlantedDeviation, ...] = (
         "S02-008",
         BASELINE,
         "t1",
-        {"t1.pixel_spacing": DEVIANT},
+        {"t1-pixel-spacing": DEVIANT},
         values={"PixelSpacing": [2.6, 2.6]},
     ),
     _deviation(
-        "count", "S03-009", BASELINE, "t1", {"t1.slices": DEVIANT}, dropped=(T1_SLICES - 2, T1_SLICES - 1)
+        "count", "S03-009", BASELINE, "t1", {"t1-slices": DEVIANT}, dropped=(T1_SLICES - 2, T1_SLICES - 1)
     ),
     _deviation(
         "missing_value",
         "S01-012",
         MONTH_12,
         "t1",
-        {"t1.ti.siemens": NOT_EVALUABLE},
+        {"t1-ti-siemens": NOT_EVALUABLE},
         removed=("InversionTime",),
     ),
     _deviation(
@@ -136,7 +136,7 @@ DEVIATIONS: tuple[PlantedDeviation, ...] = (
         "S04-007",
         BASELINE,
         "t1",
-        {"t1.flip_angle.siemens": DEVIANT},
+        {"t1-flip-angle-siemens": DEVIANT},
         at={index: {"FlipAngle": 9.3} for index in range(T1_SLICES // 2, T1_SLICES)},
     ),
     _deviation(
@@ -144,7 +144,7 @@ DEVIATIONS: tuple[PlantedDeviation, ...] = (
         "S02-004",
         BASELINE,
         "flair",
-        {"flair.slices": DEVIANT, "completeness.gaps": DEVIANT},
+        {"flair-slices": DEVIANT, "completeness.gaps": DEVIANT},
         dropped=(FLAIR_SLICES // 2,),
     ),
     _deviation(
@@ -152,7 +152,7 @@ DEVIATIONS: tuple[PlantedDeviation, ...] = (
         "S05-008",
         BASELINE,
         "flair",
-        {"flair.slices": DEVIANT, "completeness.gaps": DEVIANT},
+        {"flair-slices": DEVIANT, "completeness.gaps": DEVIANT},
         dropped=(FLAIR_SLICES // 2,),
     ),
     _deviation(
@@ -160,10 +160,10 @@ DEVIATIONS: tuple[PlantedDeviation, ...] = (
         "S05-006",
         BASELINE,
         "t1",
-        {"t1.tr.siemens": DEVIANT},
+        {"t1-tr-siemens": DEVIANT},
         values={"RepetitionTime": 2000.0},
     ),
-    _deviation("count", "S05-002", BASELINE, "ct", {"ct.slices": DEVIANT}, dropped=(0, CT_SLICES - 1)),
+    _deviation("count", "S05-002", BASELINE, "ct", {"ct-slices": DEVIANT}, dropped=(0, CT_SLICES - 1)),
     PlantedDeviation(
         "missing_series.S05-003.month-12",
         "missing_series",
@@ -188,7 +188,7 @@ REFUSED = ("quarantined", "rejected")
 
 FILES: tuple[PlantedFile, ...] = (
     PlantedFile("damaged", "damaged", "S01-003", BASELINE, "extra/damaged.dcm", REFUSED),
-    PlantedFile("text", "text", "S02-001", BASELINE, "extra/readme.txt", REFUSED),
+    PlantedFile("text", "text", "S02-001", BASELINE, "extra/readme.txt", (*REFUSED, "ignored")),
     PlantedFile("duplicate", "duplicate", "S03-001", BASELINE, "extra/duplicate.dcm", ("duplicate",)),
     PlantedFile("conflict", "conflict", "S03-003", BASELINE, "extra/conflict.dcm", REFUSED),
     PlantedFile("wrong_patient", "wrong_patient", "S04-003", MONTH_12, "extra/wrong-patient.dcm", REFUSED),
