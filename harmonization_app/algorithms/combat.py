@@ -1,0 +1,151 @@
+"""ComBat: location and scale harmonization with empirical Bayes, in float64.
+
+Sources: Johnson, Li, Rabinovic, Biostatistics 8:118 (2007); Fortin et al., NeuroImage 161:149 (2017) and
+167:104 (2018). Missing values as in the R package neuroCombat 1.0.14: each feature uses its observed scans
+and the pooled variance divides by their number. Equal to that package within 1e-9 feature SD on all reference
+cases.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from harmonization_app.algorithms import kernel
+from harmonization_app.algorithms.base import (
+    Algorithm,
+    Capabilities,
+    Dataset,
+    Finding,
+    Result,
+    require_no_stops,
+)
+from harmonization_app.algorithms.design import (
+    Design,
+    batch_codes,
+    build_design,
+    code_covariates,
+    select_features,
+)
+from harmonization_app.algorithms.location_scale import Moments, affine_parameters, shrink, standardize
+from harmonization_app.algorithms.model import Model
+from harmonization_app.algorithms.specification import Specification, parameters_schema
+from harmonization_app.diagnostics import gate
+
+
+class Combat(Algorithm):
+    """ComBat with parametric or non-parametric empirical Bayes, without it, mean-only, or to a reference
+    batch.
+
+    A feature that is constant in the whole dataset is passed through; one that is constant within a batch
+    keeps that batch's scale (only its mean is moved). Both are flagged.
+    """
+
+    id: ClassVar[str] = "combat"
+    version: ClassVar[str] = "1.0.0"
+    title: ClassVar[str] = "ComBat"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        missing_values=True,
+        reference_batch=True,
+        train_apply=True,
+        nonparametric=True,
+        mean_only=True,
+        without_eb=True,
+    )
+    source_modules: ClassVar[tuple[str, ...]] = (
+        "harmonization_app.algorithms.base",
+        "harmonization_app.algorithms.combat",
+        "harmonization_app.algorithms.design",
+        "harmonization_app.algorithms.empirical_bayes",
+        "harmonization_app.algorithms.kernel",
+        "harmonization_app.algorithms.location_scale",
+        "harmonization_app.algorithms.model",
+        "harmonization_app.algorithms.specification",
+        "harmonization_app.diagnostics.gate",
+        "harmonization_app.diagnostics.gate_batches",
+        "harmonization_app.diagnostics.gate_covariates",
+        "harmonization_app.diagnostics.gate_values",
+    )
+
+    def parameters_schema(self) -> dict[str, Any]:
+        return parameters_schema()
+
+    def validate(self, dataset: Dataset, specification: Specification) -> tuple[Finding, ...]:
+        return gate.check(dataset, specification)
+
+    def fit(self, dataset: Dataset, specification: Specification) -> Model:
+        """Estimate batch effects; see Algorithm.fit. The model's `facts` hold the findings of the gate."""
+        findings = self.validate(dataset, specification)
+        require_no_stops(findings)
+        dataset = select_features(dataset, specification.features)
+        design = build_design(dataset, specification)
+        grouping = kernel.group_rows(design.codes, len(design.batches))
+        statistics = kernel.fit_statistics(dataset.values, grouping, design.covariates)
+        moments = standardize(dataset, design, statistics, specification)
+        return self._model(dataset, specification, design, statistics, moments, findings)
+
+    def apply(self, model: Model, dataset: Dataset) -> Result:
+        """Correct scans of known batches with their own covariates, by frozen parameters."""
+        specification = model.specification
+        dataset = select_features(dataset, model.features)
+        findings = gate.check_apply(model, dataset)
+        require_no_stops(findings)
+        levels, own_codes = batch_codes(dataset, specification)
+        position = {batch: index for index, batch in enumerate(model.batches)}
+        codes = np.array([position[level] for level in levels], dtype=np.int64)[own_codes]
+        arrays = model.arrays
+        covariates = (code_covariates(dataset, model.coding) - arrays["centre"]) / arrays["scale"]
+        slopes, offsets = affine_parameters(arrays)
+        grouping = kernel.group_rows(codes, len(model.batches))
+        values = kernel.apply_affine(
+            dataset.values, grouping, covariates, slopes, offsets, arrays["coefficients"]
+        )
+        return Result(values, model, findings, model.iterations, model.flags, model.facts)
+
+    def _model(
+        self,
+        dataset: Dataset,
+        specification: Specification,
+        design: Design,
+        statistics: kernel.Statistics,
+        moments: Moments,
+        findings: tuple[Finding, ...],
+    ) -> Model:
+        estimates, iterations = shrink(moments, design, dataset, specification)
+        flagged = {
+            **moments.passed_through,
+            "constant_in_batch": statistics.constant.any(axis=0) & ~statistics.uniform,
+        }
+        flags = {
+            code: tuple(np.array(dataset.features)[mask].tolist())
+            for code, mask in flagged.items()
+            if mask.any()
+        }
+        return Model(
+            algorithm=self.id,
+            version=self.version,
+            specification=specification,
+            features=dataset.features,
+            units=dataset.units,
+            batches=design.batches,
+            batch_sizes=tuple(int(size) for size in design.batch_sizes),
+            coding=design.coding,
+            arrays={
+                **estimates,
+                "coefficients": statistics.coefficients,
+                "centre": statistics.centre,
+                "scale": statistics.scale,
+                "pooled_variance": moments.pooled_variance,
+                "grand_mean": moments.grand_mean,
+                "counts": moments.counts,
+            },
+            iterations=iterations,
+            flags=flags,
+            facts={
+                "scans": dataset.values.shape[0],
+                "features": dataset.values.shape[1],
+                "missing_cells": int(dataset.values.size - moments.counts.sum()),
+                "findings": [finding.to_json() for finding in findings],
+            },
+        )

@@ -1,0 +1,149 @@
+"""Batch labels and covariates of a dataset as the columns of a linear model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harmonization_app.algorithms.base import CovariateValue, Dataset, FloatArray, IntArray
+from harmonization_app.algorithms.model import CovariateCoding
+from harmonization_app.algorithms.specification import Specification
+from hub.core.errors import InvalidInput
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Design:
+    """Batches (sorted labels and one code per scan) and covariates [scans x columns] in their own units."""
+
+    batches: tuple[str, ...]
+    codes: IntArray
+    covariates: FloatArray
+    coding: CovariateCoding
+
+    @property
+    def batch_sizes(self) -> IntArray:
+        return np.bincount(self.codes, minlength=len(self.batches)).astype(np.int64)
+
+
+def level_text(value: CovariateValue) -> str | None:
+    """Return a categorical value as its level, None when it is missing; 1.0 and 1 and "1" are one level."""
+    if value is None:
+        return None
+    if isinstance(value, (float, np.floating)):
+        if math.isnan(value):
+            return None
+        return str(int(value)) if float(value).is_integer() else repr(float(value))
+    text = str(value).strip()
+    return text or None
+
+
+def as_number(value: CovariateValue) -> float:
+    """Return a continuous value; NaN when it is missing, not a number or infinite."""
+    if value is None or isinstance(value, bool):
+        return math.nan
+    try:
+        number = float(value)
+    except ValueError:
+        return math.nan
+    return number if math.isfinite(number) else math.nan
+
+
+def merged_labels(dataset: Dataset, specification: Specification) -> list[str | None]:
+    """Return one batch label per scan after the plan's merges; None where it is missing."""
+    labels = [level_text(label) for label in dataset.batches]
+    merges = specification.merge_batches
+    return [None if label is None else merges.get(label, label) for label in labels]
+
+
+def batch_codes(dataset: Dataset, specification: Specification) -> tuple[tuple[str, ...], IntArray]:
+    """Return the sorted batch labels and each scan's position among them. Raises InvalidInput on a missing
+    label.
+    """
+    labels = merged_labels(dataset, specification)
+    missing = [row for row, label in zip(dataset.rows, labels, strict=True) if label is None]
+    if missing:
+        raise InvalidInput(f"The batch label is missing in {len(missing)} row(s), first {missing[0]}.")
+    levels = tuple(sorted({label for label in labels if label is not None}))
+    position = {level: index for index, level in enumerate(levels)}
+    return levels, np.fromiter((position[str(label)] for label in labels), np.int64, len(labels))
+
+
+def learn_coding(dataset: Dataset, specification: Specification) -> CovariateCoding:
+    """Return how the covariates of a specification become columns: treatment coding against the reference
+    level.
+    """
+    columns: list[tuple[str, str | None]] = []
+    levels: dict[str, tuple[str, ...]] = {}
+    ranges: dict[str, tuple[float, float]] = {}
+    for covariate in specification.covariates:
+        values = _column(dataset, covariate.name)
+        if covariate.kind == "continuous":
+            numbers = [as_number(value) for value in values]
+            columns.append((covariate.name, None))
+            ranges[covariate.name] = (min(numbers), max(numbers))
+            continue
+        seen = sorted({text for text in map(level_text, values) if text is not None})
+        reference = covariate.reference if covariate.reference is not None else seen[0]
+        ordered = (reference, *(level for level in seen if level != reference))
+        levels[covariate.name] = ordered
+        columns.extend((covariate.name, level) for level in ordered[1:])
+    return CovariateCoding(tuple(columns), levels, ranges)
+
+
+def code_covariates(dataset: Dataset, coding: CovariateCoding) -> FloatArray:
+    """Return the covariates as [scans x columns]; NaN where a value is missing. Raises InvalidInput without
+    a column.
+    """
+    matrix = np.empty((dataset.values.shape[0], len(coding.columns)))
+    for position, (name, level) in enumerate(coding.columns):
+        values = _column(dataset, name)
+        if level is None:
+            matrix[:, position] = [as_number(value) for value in values]
+        else:
+            texts = [level_text(value) for value in values]
+            matrix[:, position] = [math.nan if text is None else float(text == level) for text in texts]
+    return matrix
+
+
+def build_design(dataset: Dataset, specification: Specification) -> Design:
+    """Return the design of a dataset that passed the gate. Raises InvalidInput where a label or column
+    lacks.
+    """
+    batches, codes = batch_codes(dataset, specification)
+    coding = learn_coding(dataset, specification)
+    return Design(batches, codes, code_covariates(dataset, coding), coding)
+
+
+def feature_positions(dataset: Dataset, names: Sequence[str]) -> IntArray:
+    """Return the columns of `names` in a dataset. Raises InvalidInput naming those it lacks."""
+    position = {name: index for index, name in enumerate(dataset.features)}
+    lacking = [name for name in names if name not in position]
+    if lacking:
+        raise InvalidInput(
+            f"The dataset has no feature {', '.join(lacking[:10])}; {len(lacking)} lacking in all."
+        )
+    return np.array([position[name] for name in names], dtype=np.int64)
+
+
+def select_features(dataset: Dataset, names: Sequence[str]) -> Dataset:
+    """Return the dataset with the features `names` in that order; itself when nothing changes or none are
+    named.
+    """
+    if not names or tuple(names) == dataset.features:
+        return dataset
+    index = feature_positions(dataset, names)
+    units = tuple(dataset.units[i] for i in index)
+    return Dataset(
+        dataset.values[:, index], tuple(names), dataset.rows, dataset.batches, dataset.covariates, units
+    )
+
+
+def _column(dataset: Dataset, name: str) -> Sequence[CovariateValue]:
+    if name not in dataset.covariates:
+        raise InvalidInput(
+            f"The dataset has no covariate {name}; it has {', '.join(sorted(dataset.covariates)) or 'none'}."
+        )
+    return dataset.covariates[name]

@@ -1,0 +1,169 @@
+"""From least-squares summaries to the shift and scale of every batch, shrunk within feature pools."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from harmonization_app.algorithms.base import Dataset, Finding, FloatArray, HarmonizationRefused, IntArray
+from harmonization_app.algorithms.design import Design, feature_positions
+from harmonization_app.algorithms.empirical_bayes import (
+    BatchMoments,
+    Prior,
+    estimate_prior,
+    shrink_mean_only,
+    shrink_nonparametric,
+    shrink_parametric,
+)
+from harmonization_app.algorithms.kernel import BoolArray, Statistics
+from harmonization_app.algorithms.specification import Specification
+
+# Residuals smaller than this part of a feature's own size are rounding, not variance.
+EXACT_FIT_RATIO = 1e-11
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moments:
+    """Standardized batch effects before shrinkage, [batches x features].
+
+    `constant` marks cells whose scale is not estimable and stays 1; `passed_through` [features] by reason
+    those left as they are (shift 0, scale 1).
+    """
+
+    shift: FloatArray
+    scale: FloatArray
+    squares: FloatArray
+    counts: FloatArray
+    constant: BoolArray
+    pooled_variance: FloatArray
+    grand_mean: FloatArray
+    passed_through: Mapping[str, BoolArray]
+
+    @property
+    def left_out(self) -> BoolArray:
+        return np.logical_or.reduce(list(self.passed_through.values()))
+
+
+def standardize(
+    dataset: Dataset, design: Design, statistics: Statistics, specification: Specification
+) -> Moments:
+    """Return standardized batch effects. Raises HarmonizationRefused where a feature has no residual
+    variance.
+    """
+    counts, squares = statistics.counts, statistics.residual_squares
+    if specification.reference_batch is None:
+        grand_mean = (design.batch_sizes / design.batch_sizes.sum()) @ statistics.intercepts
+        pooled = squares.sum(axis=0) / counts.sum(axis=0)
+    else:
+        index = design.batches.index(specification.reference_batch)
+        grand_mean = statistics.intercepts[index].copy()
+        pooled = squares[index] / np.maximum(counts[index], 1.0)
+    passed = _passed_through(dataset, statistics, pooled, specification)
+    left_out = np.logical_or.reduce(list(passed.values()))
+    pooled[left_out] = 1.0
+    shift = (statistics.intercepts - grand_mean) / np.sqrt(pooled)
+    scale = squares / np.maximum(counts - 1.0, 1.0) / pooled
+    if specification.mean_only:
+        scale = np.ones_like(shift)
+    scale[statistics.constant | (scale == 0)] = 1.0
+    shift[:, left_out], scale[:, left_out] = 0.0, 1.0
+    return Moments(shift, scale, squares / pooled, counts, statistics.constant, pooled, grand_mean, passed)
+
+
+def shrink(
+    moments: Moments, design: Design, dataset: Dataset, specification: Specification
+) -> tuple[dict[str, FloatArray], dict[str, dict[str, int]]]:
+    """Return shifts, scales [batches x features] and priors [pools x batches x 4], and steps by pool and
+    batch.
+    """
+    shift, scale = moments.shift.copy(), moments.scale.copy()
+    pools = pool_columns(dataset, specification, ~moments.left_out)
+    priors = np.full((len(pools), len(design.batches), 4), np.nan)
+    iterations: dict[str, dict[str, int]] = {pool: {} for pool in pools}
+    for pool_index, (pool, columns) in enumerate(pools.items()):
+        for index, batch in enumerate(design.batches):
+            if not specification.eb or not columns.size:
+                continue
+            own = BatchMoments(
+                *(
+                    part[index, columns]
+                    for part in (moments.shift, moments.scale, moments.squares, moments.counts)
+                )
+            )
+            prior = estimate_prior(own.shift, own.scale, specification.mean_only)
+            priors[pool_index, index] = (prior.mean, prior.variance, prior.shape, prior.rate)
+            if batch != specification.reference_batch:
+                shift[index, columns], scale[index, columns], iterations[pool][batch] = _shrink_batch(
+                    batch, own, prior, specification
+                )
+    if specification.mean_only:
+        scale[:] = 1.0
+    scale[moments.constant] = 1.0
+    if specification.reference_batch is not None:
+        reference = design.batches.index(specification.reference_batch)
+        shift[reference], scale[reference] = 0.0, 1.0
+    arrays = {
+        "gamma_hat": moments.shift,
+        "delta_hat": moments.scale,
+        "gamma_star": shift,
+        "delta_star": scale,
+    }
+    return {**arrays, "priors": priors}, iterations
+
+
+def pool_columns(dataset: Dataset, specification: Specification, usable: BoolArray) -> dict[str, IntArray]:
+    """Return the usable columns of each feature pool; one pool named "all" where the plan names none."""
+    if not specification.pools:
+        return {"all": np.flatnonzero(usable)}
+    found = {pool.name: feature_positions(dataset, pool.features) for pool in specification.pools}
+    return {name: columns[usable[columns]] for name, columns in found.items()}
+
+
+def affine_parameters(arrays: Mapping[str, npt.NDArray]) -> tuple[FloatArray, FloatArray]:
+    """Return the slope and the offset that correct a value, [batches x features].
+
+    (x - fitted - shift * sd) / sqrt(scale) + fitted, with the fitted value split into grand mean and
+    covariates.
+    """
+    slopes = 1.0 / np.sqrt(arrays["delta_star"])
+    deviation = np.sqrt(arrays["pooled_variance"])
+    offsets = (1.0 - slopes) * arrays["grand_mean"] - arrays["gamma_star"] * deviation * slopes
+    return slopes, offsets
+
+
+def _shrink_batch(
+    batch: str, moments: BatchMoments, prior: Prior, specification: Specification
+) -> tuple[FloatArray, FloatArray, int]:
+    if not specification.parametric:
+        shift, scale = shrink_nonparametric(moments)
+        return shift, scale, 1
+    if specification.mean_only:
+        return shrink_mean_only(moments, prior), np.ones_like(moments.scale), 1
+    return shrink_parametric(batch, moments, prior)
+
+
+def _passed_through(
+    dataset: Dataset, statistics: Statistics, pooled: FloatArray, specification: Specification
+) -> dict[str, BoolArray]:
+    level = np.sqrt((statistics.intercepts**2).mean(axis=0) + (statistics.coefficients**2).sum(axis=0))
+    exact = ~(np.sqrt(pooled) > EXACT_FIT_RATIO * level)
+    sparse = (statistics.counts < specification.minimum_scans).any(axis=0)
+    lacking = (statistics.unusable | sparse) & ~statistics.uniform
+    refused = exact & ~statistics.uniform & ~lacking
+    if specification.unusable_features == "refuse":
+        refused |= lacking
+    if refused.any():
+        raise HarmonizationRefused([_not_estimable(tuple(np.array(dataset.features)[refused].tolist()))])
+    return {"constant": statistics.uniform.copy(), "unusable": lacking}
+
+
+def _not_estimable(features: tuple[str, ...]) -> Finding:
+    message = (
+        "These features leave no residual variance, or their observed scans do not determine the covariates' "
+        f"effects: {', '.join(features[:10])}{' ...' if len(features) > 10 else ''}. Leave them out of "
+        "the plan."
+    )
+    return Finding("feature_not_estimable", "stop", message, columns=features)

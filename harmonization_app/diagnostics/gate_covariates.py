@@ -1,0 +1,242 @@
+"""Checks of covariates and of the design they form with the batches: missing, levels, rank, condition,
+overlap.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harmonization_app.algorithms.base import Dataset, Finding, FloatArray
+from harmonization_app.algorithms.design import Design, as_number, level_text
+from harmonization_app.algorithms.specification import Covariate, Specification
+from harmonization_app.diagnostics.wording import listed
+
+# A column that its predecessors explain to this part of its own length is one of them again, up to rounding.
+DEPENDENCE_RATIO = 1e-7
+INVOLVED_RATIO = 1e-6
+HIGH_VIF = 10.0
+CENTRAL_QUANTILES = (0.025, 0.975)
+FEW_RESIDUAL_DEGREES = 10
+
+
+def check_covariate_values(dataset: Dataset, specification: Specification) -> list[Finding]:
+    """Return the findings on each covariate by itself."""
+    names = [covariate.name for covariate in specification.covariates]
+    findings = []
+    if len(set(names)) < len(names):
+        findings.append(
+            Finding("duplicate_covariate", "stop", "The plan names a covariate twice.", columns=tuple(names))
+        )
+    for covariate in specification.covariates:
+        if covariate.name not in dataset.covariates:
+            message = (
+                f"The table lacks the covariate {covariate.name}; it has "
+                f"{listed(sorted(dataset.covariates)) or 'none'}."
+            )
+            findings.append(Finding("covariate_lacking", "stop", message, columns=(covariate.name,)))
+        elif covariate.kind == "continuous":
+            findings += _continuous(dataset, covariate.name)
+        else:
+            findings += _categorical(dataset, covariate)
+    return findings
+
+
+def check_design(dataset: Dataset, design: Design, specification: Specification) -> list[Finding]:
+    """Return the findings on the design: rank with the confounded columns named, condition, VIF, overlap."""
+    columns = len(design.batches) + design.covariates.shape[1]
+    degrees = len(dataset.rows) - columns
+    findings: list[Finding] = []
+    if degrees < 1:
+        message = (
+            f"{len(dataset.rows)} scans cannot determine {columns} effects ({len(design.batches)} "
+            "batches and "
+            f"{design.covariates.shape[1]} covariate columns). Drop covariates or merge batches."
+        )
+        return [Finding("more_effects_than_scans", "stop", message, columns=design.coding.column_names)]
+    if degrees < FEW_RESIDUAL_DEGREES:
+        message = f"Only {degrees} residual degrees of freedom remain after {columns} effects."
+        findings.append(Finding("few_residual_degrees", "warn", message))
+    if not design.covariates.shape[1]:
+        return findings
+    confounded = _confounded(design)
+    if confounded:
+        return findings + confounded
+    return findings + _conditioning(design, specification) + _overlap(design, specification)
+
+
+def _continuous(dataset: Dataset, name: str) -> list[Finding]:
+    values = np.array([as_number(value) for value in dataset.covariates[name]])
+    rows = np.array(dataset.rows, dtype=object)
+    missing = tuple(rows[np.isnan(values)])
+    if missing:
+        message = f"{name} is missing, infinite or not a number in {len(missing)} row(s): {listed(missing)}."
+        return [Finding("missing_covariate", "stop", message, rows=missing, columns=(name,))]
+    if values.size and values.min() == values.max():
+        message = f"{name} has one value in all scans; it has no effect to preserve. Take it out of the plan."
+        return [Finding("constant_covariate", "stop", message, columns=(name,))]
+    return []
+
+
+def _categorical(dataset: Dataset, covariate: Covariate) -> list[Finding]:
+    name = covariate.name
+    texts = [level_text(value) for value in dataset.covariates[name]]
+    missing = tuple(row for row, text in zip(dataset.rows, texts, strict=True) if text is None)
+    if missing:
+        message = f"{name} is missing in {len(missing)} row(s): {listed(missing)}."
+        return [Finding("missing_covariate", "stop", message, rows=missing, columns=(name,))]
+    seen = {text for text in texts if text is not None}
+    unknown = sorted(seen - set(covariate.levels)) if covariate.levels else []
+    if unknown:
+        rows = tuple(row for row, text in zip(dataset.rows, texts, strict=True) if text in unknown)
+        message = f"{name} has levels the plan does not know ({listed(unknown)}) in row(s) {listed(rows)}."
+        return [Finding("unknown_level", "stop", message, rows=rows, columns=(name,))]
+    if covariate.reference is not None and covariate.reference not in seen:
+        message = (
+            f"The reference level {covariate.reference} of {name} is not in the data; it has "
+            f"{listed(sorted(seen))}."
+        )
+        return [Finding("unknown_level", "stop", message, columns=(name,))]
+    if len(seen) < 2:
+        message = f"{name} has one level in all scans; it has no effect to preserve. Take it out of the plan."
+        return [Finding("constant_covariate", "stop", message, columns=(name,))]
+    return []
+
+
+def _indicators(design: Design) -> FloatArray:
+    return np.eye(len(design.batches))[design.codes]
+
+
+def _scaled_covariates(design: Design) -> FloatArray:
+    centred = design.covariates - design.covariates.mean(axis=0)
+    return centred / np.sqrt((centred**2).mean(axis=0))
+
+
+def _confounded(design: Design) -> list[Finding]:
+    """Return a stop for each column that batches and earlier columns determine, with what determines it.
+
+    Rank is judged by singular values of the column-scaled design; each column is then projected in turn.
+    """
+    covariates, names = _scaled_covariates(design), design.coding.column_names
+    indicators = _indicators(design)
+    whole = np.hstack(
+        [indicators / np.linalg.norm(indicators, axis=0), covariates / np.linalg.norm(covariates, axis=0)]
+    )
+    singular = np.linalg.svd(whole, compute_uv=False)
+    if singular[-1] > DEPENDENCE_RATIO * singular[0]:
+        return []
+    kept: list[int] = []
+    findings = []
+    for column, name in enumerate(names):
+        basis = np.hstack([indicators, covariates[:, kept]])
+        weights = np.linalg.lstsq(basis, covariates[:, column], rcond=None)[0]
+        left = np.linalg.norm(covariates[:, column] - basis @ weights)
+        if left > np.sqrt(DEPENDENCE_RATIO) * np.linalg.norm(covariates[:, column]):
+            kept.append(column)
+            continue
+        by_batch = np.ptp(weights[: len(design.batches)]) > INVOLVED_RATIO
+        involved = tuple(
+            names[kept[i]] for i in np.flatnonzero(np.abs(weights[len(design.batches) :]) > INVOLVED_RATIO)
+        )
+        findings.append(_confounding(name, by_batch, involved, design.batches))
+    return findings
+
+
+def _confounding(name: str, by_batch: bool, involved: tuple[str, ...], batches: tuple[str, ...]) -> Finding:
+    sources = [*(["batch"] if by_batch else []), *involved]
+    message = (
+        f"{name} is determined by {' and '.join(sources) or 'the other columns'}: their effects cannot "
+        "be told apart. "
+        + ("Batch correction would remove or invent its effect. " if by_batch else "")
+        + (
+            f"Take {name} out of the plan, or "
+            f"{'merge batches that share it' if by_batch else 'keep one of them'}."
+        )
+    )
+    code = "confounded_with_batch" if by_batch else "collinear_covariates"
+    return Finding(code, "stop", message, columns=(name, *involved), batches=batches if by_batch else ())
+
+
+def _conditioning(design: Design, specification: Specification) -> list[Finding]:
+    """Return the findings on near dependence: condition number of the scaled design, variance inflation."""
+    covariates, indicators = _scaled_covariates(design), _indicators(design)
+    sizes = indicators.sum(axis=0)
+    within = covariates - indicators @ ((indicators.T @ covariates) / sizes[:, None])
+    inflation = np.diag(np.linalg.inv(within.T @ within)) * len(within)
+    scaled = np.hstack([indicators / np.sqrt(sizes), covariates / np.linalg.norm(covariates, axis=0)])
+    singular = np.linalg.svd(scaled, compute_uv=False)
+    condition = float(singular[0] / singular[-1])
+    names = design.coding.column_names
+    high = [i for i in np.argsort(-inflation) if inflation[i] > HIGH_VIF]
+    described = listed([f"{names[i]} (VIF {inflation[i]:.3g})" for i in high])
+    columns = tuple(names[i] for i in high)
+    if condition > specification.maximum_condition:
+        message = (
+            f"The design is nearly singular: condition number {condition:.3g}, the plan's limit "
+            f"{specification.maximum_condition:g}; {described}. Drop a covariate or merge batches."
+        )
+        return [Finding("nearly_confounded", "stop", message, columns=columns)]
+    if high:
+        message = (
+            f"Batches and covariates are hard to tell apart: {described}; condition number {condition:.3g}."
+        )
+        return [Finding("high_variance_inflation", "warn", message, columns=columns)]
+    return [Finding("design_condition", "info", f"Condition number of the scaled design: {condition:.3g}.")]
+
+
+def _overlap(design: Design, specification: Specification) -> list[Finding]:
+    findings: list[Finding] = []
+    for index, (name, level) in enumerate(design.coding.columns):
+        column = design.covariates[:, index]
+        findings += _standardized_differences(
+            design, design.coding.column_names[index], column, specification
+        )
+        if level is None:
+            findings += _ranges(design, name, column, specification)
+    return findings
+
+
+def _standardized_differences(
+    design: Design, name: str, column: FloatArray, specification: Specification
+) -> list[Finding]:
+    differences: dict[str, float] = {}
+    for code, batch in enumerate(design.batches):
+        inside, outside = column[design.codes == code], column[design.codes != code]
+        spread = np.sqrt((inside.var() + outside.var()) / 2)
+        gap = inside.mean() - outside.mean()
+        difference = abs(gap) / spread if spread > 0 else (0.0 if gap == 0 else float("inf"))
+        if difference > specification.overlap.warn_smd_above:
+            differences[batch] = difference
+    if not differences:
+        return []
+    shown = listed([f"{batch} ({value:.2f})" for batch, value in differences.items()])
+    message = (
+        f"{name} is distributed otherwise in some batches than in the rest (standardized mean difference "
+        "above "
+        f"{specification.overlap.warn_smd_above:g}): {shown}. The result rests on its effect being "
+        "linear and alike."
+    )
+    return [Finding("covariate_imbalance", "warn", message, columns=(name,), batches=tuple(differences))]
+
+
+def _ranges(design: Design, name: str, column: FloatArray, specification: Specification) -> list[Finding]:
+    """Return a stop for batches whose values lie mostly outside the central 95 % of the others'.
+
+    In simulation a gap of 30 years with a misspecified age effect left more bias than no harmonization.
+    """
+    shares: dict[str, float] = {}
+    for code, batch in enumerate(design.batches):
+        inside, outside = column[design.codes == code], column[design.codes != code]
+        low, high = np.quantile(outside, CENTRAL_QUANTILES)
+        share = float(np.mean((inside >= low) & (inside <= high)))
+        if share < specification.overlap.minimum_overlap:
+            shares[batch] = share
+    if not shares:
+        return []
+    shown = listed([f"{batch} ({share:.0%})" for batch, share in shares.items()])
+    message = (
+        f"Too few values of {name} in these batches lie within the central 95 % of the other batches: "
+        f"{shown}; the plan "
+        f"asks for {specification.overlap.minimum_overlap:.0%}. Leave the batch out, or set the limit in "
+        "the plan and say why."
+    )
+    return [Finding("no_covariate_overlap", "stop", message, columns=(name,), batches=tuple(shares))]
