@@ -16,6 +16,7 @@ ENROLMENT_DAYS = 190
 SUBJECTS_PER_SITE: Mapping[str, int] = {"S01": 20, "S02": 10, "S03": 10, "S04": 10, "S05": 10}
 BASELINE, MONTH_12, TEST_VISIT = "baseline", "month-12", "test-scan"
 VISIT_DAYS: Mapping[str, int] = {BASELINE: 0, MONTH_12: 365}
+HEAD_SIZES = (0.96, 0.98, 1.0, 1.02, 1.04)
 DIAGNOSES = ("CN", "MCI", "AD")
 
 
@@ -30,6 +31,7 @@ class Subject:
     sex: str
     diagnosis: str
     weight_kg: float
+    head_size: float
     identity: Identity
     visit_dates: Mapping[str, date]
 
@@ -69,6 +71,7 @@ def _subject(draw: random.Random, site: str, number: int, count: int) -> Subject
         sex=sex,
         diagnosis=DIAGNOSES[(number + draw.randint(0, 1)) % 3],
         weight_kg=float(draw.randint(52, 98)),
+        head_size=draw.choice(HEAD_SIZES),
         identity=make_identity(code, site, birth_date_for(age, baseline), sex),
         visit_dates={BASELINE: baseline, MONTH_12: month_12},
     )

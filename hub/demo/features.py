@@ -187,7 +187,7 @@ def pool_of(feature: FeatureTruth) -> str:
 
 
 def metadata() -> dict[str, Any]:
-    """Return what the CSV itself does not say: each feature's unit and pool, and the kind of each covariate."""
+    """Return what the CSV does not say: units and pools of features, and kinds of covariates."""
     return {
         "name": "Cortical thickness and volume",
         "columns": [

@@ -28,9 +28,16 @@ class ScannerEffect:
     blur_px: float = 0.0
 
 
-def head_labels(slices: int, rows: int, columns: int, atrophy: float = 0.0) -> NDArray[np.uint8]:
-    """Return tissue labels (slices, rows, columns) of a head; `atrophy` (0 to 1) widens the ventricles."""
+def _axes(slices: int, rows: int, columns: int) -> tuple[Volume, Volume, Volume]:
     z, y, x = np.ogrid[-0.62 : 0.78 : slices * 1j, -1.28 : 1.28 : rows * 1j, -1.28 : 1.28 : columns * 1j]
+    return x.astype(np.float32), y.astype(np.float32), z.astype(np.float32)
+
+
+def head_labels(
+    slices: int, rows: int, columns: int, atrophy: float = 0.0, size: float = 1.0
+) -> NDArray[np.uint8]:
+    """Return tissue labels (slices, rows, columns) of a head; `atrophy` (0 to 1) widens the ventricles."""
+    x, y, z = (axis / size for axis in _axes(slices, rows, columns))
 
     def inside(a: float, b: float, c: float, dx: float = 0.0, dy: float = 0.0) -> NDArray[np.bool_]:
         return ((x - dx) / a) ** 2 + ((y - dy) / b) ** 2 + (z / c) ** 2 <= 1

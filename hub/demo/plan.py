@@ -41,6 +41,9 @@ MINUTES: Mapping[str, int] = {"t1": 0, "flair": 12, "ct": 45, "pet": 120}
 ATROPHY: Mapping[str, float] = {"CN": 0.1, "MCI": 0.4, "AD": 0.8}
 DAMAGED_BYTES = 900
 
+SCAN_TO_SCAN = 0.03
+"""Largest relative change of a scanner's noise from scan to scan (uniform)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Upload:
@@ -137,6 +140,7 @@ def _simulate(
             scanner.field_strength_t,
         ),
         "parameters": dict(scanner.sequences[key]),
+        "size": person.head_size,
         "changes": changes,
     }  # fmt: skip
     if key == "pet":
@@ -149,7 +153,9 @@ def _simulate(
 
 
 def _drifted(scanner: Scanner, person: Subject, visit: str, effect: ScannerEffect) -> ScannerEffect:
-    """Return the effect at this visit: the noise of the drifting scanner rises with every later visit."""
+    """Return the effect at this visit; the noise of the drifting scanner rises with every later visit."""
+    jitter = 1 + SCAN_TO_SCAN * (int(make_uid("noise", person.code, visit)[-6:]) / 500_000 - 1)
+    effect = replace(effect, noise=effect.noise * jitter)
     if scanner.site != DRIFT_SITE:
         return effect
     order = [(item.code, when) for item, when in visits_in_order() if item.site == DRIFT_SITE]

@@ -98,12 +98,14 @@ def equipment_of(site: str = "S01", modality: str = "MR", on: date = date(2025, 
     )
 
 
-@lru_cache(maxsize=8)
-def _labels(slices: int, rows: int, columns: int, atrophy: float, water: bool) -> NDArray[np.uint8]:
+@lru_cache(maxsize=64)
+def _labels(
+    slices: int, rows: int, columns: int, atrophy: float, size: float, water: bool
+) -> NDArray[np.uint8]:
     labels = (
         phantom.water_labels(slices, rows, columns)
         if water
-        else phantom.head_labels(slices, rows, columns, atrophy)
+        else phantom.head_labels(slices, rows, columns, atrophy, size)
     )
     labels.setflags(write=False)
     return labels
@@ -132,6 +134,7 @@ def simulate_mr(
     effect: ScannerEffect = ScannerEffect(),
     thickness_mm: float | None = None,
     atrophy: float = 0.0,
+    size: float = 1.0,
     water: bool = False,
     changes: Changes = NO_CHANGES,
 ) -> SimulatedSeries:
@@ -140,7 +143,7 @@ def simulate_mr(
     equipment = equipment or equipment_of()
     parameters = dict(SCANNERS[0].sequences[contrast] if parameters is None else parameters)
     grid = _grid(slices, rows, columns, thickness_mm or THICKNESS_MM[contrast])
-    volume = _acquired(_labels(slices, rows, columns, atrophy, water), contrast, effect, seed)
+    volume = _acquired(_labels(slices, rows, columns, atrophy, size, water), contrast, effect, seed)
     header = {
         **common_header(acquisition, equipment, "MR", MR_IMAGE),
         **classic_mr(equipment, parameters, grid),
@@ -162,6 +165,7 @@ def simulate_enhanced_mr(
     effect: ScannerEffect = ScannerEffect(),
     thickness_mm: float | None = None,
     atrophy: float = 0.0,
+    size: float = 1.0,
     changes: Changes = NO_CHANGES,
 ) -> SimulatedSeries:
     """Return an enhanced MR series, one multi-frame instance; `changes.at` does not apply to frames."""
@@ -172,7 +176,7 @@ def simulate_enhanced_mr(
     for keyword in changes.removed:
         chosen[keyword] = None
     grid = _grid(slices, rows, columns, thickness_mm or THICKNESS_MM[contrast])
-    volume = _acquired(_labels(slices, rows, columns, atrophy, False), contrast, effect, seed)
+    volume = _acquired(_labels(slices, rows, columns, atrophy, size, False), contrast, effect, seed)
     order = [index for index in range(slices) if index not in changes.dropped]
     header = {
         **common_header(acquisition, equipment, "MR", ENHANCED_MR_IMAGE),
@@ -201,6 +205,7 @@ def simulate_ct(
     parameters: Mapping[str, Any] | None = None,
     effect: ScannerEffect = ScannerEffect(1.0, 4.0, 0.0, 0.4),
     thickness_mm: float | None = None,
+    size: float = 1.0,
     water: bool = False,
     changes: Changes = NO_CHANGES,
 ) -> SimulatedSeries:
@@ -209,7 +214,7 @@ def simulate_ct(
     equipment = equipment or equipment_of("S01", "CT")
     parameters = dict(SCANNERS[5].sequences["ct"] if parameters is None else parameters)
     grid = _grid(slices, rows, columns, thickness_mm or THICKNESS_MM["ct"])
-    labels = _labels(slices, rows, columns, 0.0, water)
+    labels = _labels(slices, rows, columns, 0.0, size, water)
     volume = phantom.ct_volume(labels, effect.noise, effect.blur_px, np.random.default_rng(seed))
     header = {
         **common_header(acquisition, equipment, "CT", CT_IMAGE),
@@ -231,13 +236,16 @@ def simulate_pet(
     dose_bq: float = 3.7e8,
     uptake_minutes: int = 60,
     noise: float = 0.1,
+    size: float = 1.0,
     changes: Changes = NO_CHANGES,
 ) -> SimulatedSeries:
     """Return an FDG PET series in Bq/ml, decay corrected to its start, with one rescale slope a slice."""
     acquisition = acquisition or default_acquisition(seed, "pet")
     equipment = equipment or Equipment("SIEMENS", "Biograph mCT", "10880", "VG60A")
     grid = _grid(slices, rows, columns, THICKNESS_MM["pet"])
-    suv = phantom.pet_volume(_labels(slices, rows, columns, 0.0, False), noise, np.random.default_rng(seed))
+    suv = phantom.pet_volume(
+        _labels(slices, rows, columns, 0.0, size, False), noise, np.random.default_rng(seed)
+    )
     injected = acquisition.taken - timedelta(minutes=uptake_minutes)
     remaining = dose_bq * 2 ** (-uptake_minutes * 60 / 6586.2)
     activity = suv * remaining / (acquisition.weight_kg * 1000)

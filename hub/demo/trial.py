@@ -14,7 +14,7 @@ from hub.demo.protocol import protocol_document
 from hub.demo.scanners import SCANNERS, Scanner
 
 TRIAL_CODE = "DEMO"
-PASSWORD_VARIABLE = "HUB_DEMO_PASSWORD"  # noqa: S105 - the name of a variable
+PASSWORD_VARIABLE = "HUB_DEMO_PASSWORD"
 
 SITES: Mapping[str, tuple[str, str]] = {
     "S01": ("Site 01", "Germany"),
