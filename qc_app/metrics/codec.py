@@ -46,7 +46,9 @@ def decode_instances(headers: Sequence[InstanceHeader]) -> Iterator[NDArray[Any]
                 f"The transfer syntax {syntax or '(none)'} cannot be decoded here. Export the series uncompressed.",
             )
         if header.layout.floating:
-            raise PixelsUnavailable("unsupported_pixels", "Compressed floating-point pixels are not supported.")
+            raise PixelsUnavailable(
+                "unsupported_pixels", "Compressed floating-point pixels are not supported."
+            )
     for batch in _batches(headers):
         yield from _decode_batch(batch)
 
@@ -72,7 +74,11 @@ def _decode_batch(batch: Sequence[InstanceHeader]) -> Iterator[NDArray[Any]]:
         "output_bytes": expected,
         "instances": [_describe(header, len(value)) for header, value in zip(batch, values, strict=True)],
     }
-    with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as target, tempfile.TemporaryFile() as problems:
+    with (
+        tempfile.TemporaryFile() as source,
+        tempfile.TemporaryFile() as target,
+        tempfile.TemporaryFile() as problems,
+    ):
         for value in values:
             source.write(value)
         source.seek(0)
@@ -80,7 +86,9 @@ def _decode_batch(batch: Sequence[InstanceHeader]) -> Iterator[NDArray[Any]]:
         target.seek(0)
         decoded = target.read(expected + 1)
     if len(decoded) != expected:
-        raise PixelsUnavailable("undecodable", "The decoder returned another number of pixels than the header says.")
+        raise PixelsUnavailable(
+            "undecodable", "The decoder returned another number of pixels than the header says."
+        )
     offset = 0
     for header in batch:
         layout = header.layout
@@ -95,7 +103,9 @@ def _encapsulated_value(header: InstanceHeader) -> memoryview:
     opened = header.opened
     if opened.declared_length == UNDEFINED_LENGTH:
         return opened.pixel_bytes
-    raise PixelsUnavailable("undecodable", "Compressed pixel data must be encapsulated, with undefined length.")
+    raise PixelsUnavailable(
+        "undecodable", "Compressed pixel data must be encapsulated, with undefined length."
+    )
 
 
 def _describe(header: InstanceHeader, length: int) -> dict[str, Any]:
@@ -130,7 +140,8 @@ def _run_child(request: dict[str, Any], source: IO[bytes], target: IO[bytes], pr
         status = child.wait(WALL_SECONDS)
     except subprocess.TimeoutExpired:
         raise PixelsUnavailable(
-            "decode_timeout", f"Decoding took longer than {WALL_SECONDS} s and was stopped. Export it uncompressed."
+            "decode_timeout",
+            f"Decoding took longer than {WALL_SECONDS} s and was stopped. Export it uncompressed.",
         ) from None
     finally:
         if child.poll() is None:

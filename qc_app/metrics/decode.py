@@ -67,7 +67,9 @@ def _decode_frame(encoded: bytes, instance: dict[str, Any]) -> bytes:
     else:
         pixels = _decode_with_pydicom(encoded, instance)
     if pixels.shape != (instance["rows"], instance["columns"]):
-        raise ValueError(f"decoded to {pixels.shape}, the header says {instance['rows']} x {instance['columns']}")
+        raise ValueError(
+            f"decoded to {pixels.shape}, the header says {instance['rows']} x {instance['columns']}"
+        )
     allocated = instance["bits_allocated"]
     if pixels.dtype.itemsize * 8 > allocated and int(pixels.max()) >= 1 << allocated:
         raise ValueError(f"decoded values need more than {allocated} bits")

@@ -31,7 +31,8 @@ def multiframe_facts(dataset: Dataset, frame_count: int) -> tuple[tuple[Dataset,
     if not per_frame:
         if frame_count > 1:
             raise PixelsUnavailable(
-                "bad_geometry", "A multi-frame image without Per-frame Functional Groups: slice positions are unknown."
+                "bad_geometry",
+                "A multi-frame image without Per-frame Functional Groups: slice positions are unknown.",
             )
         return ((dataset,),)
     if len(per_frame) != frame_count:

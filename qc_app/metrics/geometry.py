@@ -42,10 +42,14 @@ def arrange(frames: Sequence[FrameFacts]) -> StackGeometry:
     problem = _why_no_stack(frames)
     if problem is not None:
         order = np.array(sorted(range(len(frames)), key=lambda i: frames[i].order), dtype=np.intp)
-        return StackGeometry(order, np.arange(len(frames), dtype=np.intp)[None], (), None, (), (), None, problem)
+        return StackGeometry(
+            order, np.arange(len(frames), dtype=np.intp)[None], (), None, (), (), None, problem
+        )
     row, column = np.array(frames[0].orientation).reshape(2, 3)
     projected = np.array([frame.position for frame in frames]) @ np.cross(row, column)
-    order = np.array(sorted(range(len(frames)), key=lambda i: (round(projected[i], 2), frames[i].order)), dtype=np.intp)
+    order = np.array(
+        sorted(range(len(frames)), key=lambda i: (round(projected[i], 2), frames[i].order)), dtype=np.intp
+    )
     groups = _group_positions(projected[order])
     counts = np.array([len(group) for group in groups])
     volumes = int(np.bincount(counts).argmax())
@@ -56,7 +60,9 @@ def arrange(frames: Sequence[FrameFacts]) -> StackGeometry:
     positions = np.array([projected[order[group[0]]] for group in groups])
     pitch, missing, irregular = _spacing(positions)
     duplicates = tuple(float(positions[place]) for place in np.flatnonzero(counts > volumes))
-    return StackGeometry(order, index, tuple(map(float, positions)), pitch, missing, duplicates, irregular, None)
+    return StackGeometry(
+        order, index, tuple(map(float, positions)), pitch, missing, duplicates, irregular, None
+    )
 
 
 def _why_no_stack(frames: Sequence[FrameFacts]) -> str | None:

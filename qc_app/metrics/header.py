@@ -81,7 +81,9 @@ def read_header(data: bytes | memoryview) -> InstanceHeader:
         layout = _read_layout(opened)
         per_frame = multiframe_facts(dataset, layout.frames)
         frames = tuple(_frame_facts(facts, dataset, index) for index, facts in enumerate(per_frame))
-        return InstanceHeader(opened, layout, frames, elements.text(dataset, 0x00080060), _padding(dataset, layout))
+        return InstanceHeader(
+            opened, layout, frames, elements.text(dataset, 0x00080060), _padding(dataset, layout)
+        )
     except PixelsUnavailable:
         raise
     except Exception as error:
@@ -98,12 +100,16 @@ def _read_layout(opened: OpenedInstance) -> PixelLayout:
     if not rows or not columns or not allocated:
         raise PixelsUnavailable("unsupported_pixels", "Rows, Columns or Bits Allocated is missing or zero.")
     if (elements.short(dataset, 0x00280002) or 1) != 1:
-        raise PixelsUnavailable("unsupported_pixels", "The image is in colour; quality metrics need grey-scale pixels.")
+        raise PixelsUnavailable(
+            "unsupported_pixels", "The image is in colour; quality metrics need grey-scale pixels."
+        )
     frames = 1
     if dataset.get_item(0x00280008) is not None:
         declared = elements.number(dataset, 0x00280008)
         if declared is None or declared < 1 or declared != int(declared) or declared > _MAX_FRAMES:
-            raise PixelsUnavailable("unsupported_pixels", "Number of Frames (0028,0008) is not a usable count.")
+            raise PixelsUnavailable(
+                "unsupported_pixels", "Number of Frames (0028,0008) is not a usable count."
+            )
         frames = int(declared)
     stored = elements.short(dataset, 0x00280101) or allocated
     high_bit = elements.short(dataset, 0x00280102)
@@ -119,16 +125,22 @@ def _read_layout(opened: OpenedInstance) -> PixelLayout:
 def _check_layout(layout: PixelLayout) -> None:
     if layout.photometric not in ("MONOCHROME1", "MONOCHROME2"):
         raise PixelsUnavailable(
-            "unsupported_pixels", f"Photometric Interpretation is {layout.photometric[:20]}, not MONOCHROME1 or 2."
+            "unsupported_pixels",
+            f"Photometric Interpretation is {layout.photometric[:20]}, not MONOCHROME1 or 2.",
         )
     if not layout.floating:
         if layout.bits_allocated not in (8, 16, 32):
-            raise PixelsUnavailable("unsupported_pixels", f"Bits Allocated is {layout.bits_allocated}, not 8, 16 or 32.")
+            raise PixelsUnavailable(
+                "unsupported_pixels", f"Bits Allocated is {layout.bits_allocated}, not 8, 16 or 32."
+            )
         if not layout.bits_stored <= layout.high_bit + 1 <= layout.bits_allocated:
-            raise PixelsUnavailable("unsupported_pixels", "Bits Stored, High Bit and Bits Allocated contradict each other.")
+            raise PixelsUnavailable(
+                "unsupported_pixels", "Bits Stored, High Bit and Bits Allocated contradict each other."
+            )
     if layout.total_bytes > MAX_DECODED_BYTES:
         raise PixelsUnavailable(
-            "too_large", f"The pixels would take {layout.total_bytes / 1e9:.1f} GB; the limit is 1 GB an instance."
+            "too_large",
+            f"The pixels would take {layout.total_bytes / 1e9:.1f} GB; the limit is 1 GB an instance.",
         )
 
 
@@ -138,7 +150,9 @@ def _frame_facts(groups: tuple[Dataset, ...], dataset: Dataset, index: int) -> F
     orientation = _first(groups, 0x00200037)
     position = _first(groups, 0x00200032)
     if len(position) not in (0, 3) or len(orientation) not in (0, 6):
-        raise PixelsUnavailable("bad_geometry", "Image Position or Orientation (Patient) has a wrong number of values.")
+        raise PixelsUnavailable(
+            "bad_geometry", "Image Position or Orientation (Patient) has a wrong number of values."
+        )
     temporal = _first(groups, 0x00200100) or _first(groups, 0x00209128)
     echo = _first(groups, 0x00189082) or _first(groups, 0x00180081)
     b_value = _first(groups, 0x00189087)
@@ -164,7 +178,8 @@ def _rescale(groups: tuple[Dataset, ...]) -> tuple[float, float, bool]:
         slope, intercept = elements.number(group, 0x00281053), elements.number(group, 0x00281052)
         if slope is None or intercept is None or slope == 0:
             raise PixelsUnavailable(
-                "bad_rescale", "Rescale Slope (0028,1053) or Intercept (0028,1052) is empty, zero or not a number."
+                "bad_rescale",
+                "Rescale Slope (0028,1053) or Intercept (0028,1052) is empty, zero or not a number.",
             )
         return slope, intercept, True
     return 1.0, 0.0, False

@@ -72,7 +72,9 @@ def _read_deflated(data: bytes | memoryview) -> tuple[Dataset, str, memoryview, 
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     inflated = inflater.decompress(data[_META_GROUP_LENGTH_END + meta_length :], MAX_DECODED_BYTES)
     if inflater.unconsumed_tail:
-        raise PixelsUnavailable("too_large", "The deflated data set inflates to more than 1 GB. Send it uncompressed.")
+        raise PixelsUnavailable(
+            "too_large", "The deflated data set inflates to more than 1 GB. Send it uncompressed."
+        )
     stream = io.BytesIO(inflated)
     dataset = read_dataset(stream, False, True, stop_when=lambda tag, vr, length: tag >= 0x7FE00008)
     return dataset, DEFLATED, memoryview(inflated), stream.tell()

@@ -61,7 +61,9 @@ def _from_counts(datasets: Sequence[Dataset]) -> PetFacts:
         return _from_bqml(datasets, factor, "CNTS")
     if len(suv) == 1 and (factor := suv.pop()):
         return PetFacts("CNTS", None, factor, "")
-    return PetFacts("CNTS", None, None, "Units is CNTS and the Philips factor (7053,1000) or (7053,1009) is missing")
+    return PetFacts(
+        "CNTS", None, None, "Units is CNTS and the Philips factor (7053,1000) or (7053,1009) is missing"
+    )
 
 
 def _from_bqml(datasets: Sequence[Dataset], to_bqml: float, units: str) -> PetFacts:

@@ -75,16 +75,20 @@ class SeriesPixels:
         MONOCHROME1 values of MR are mirrored between the series' extremes, so that signal is bright; the calibrated
         values of CT and PET keep their meaning and are only displayed inverted.
         """
-        chosen = self.geometry.index[volume, slices]
+        real = self.rescaled(self.geometry.index[volume, slices])
+        if self.monochrome1 and self.modality == "MR":
+            low, high = self.extremes
+            real = np.float32(low + high) - real
+        return real
+
+    def rescaled(self, chosen: NDArray[np.intp]) -> Volume:
+        """Return the chosen frames as slope x stored + intercept, float32."""
         real: Volume = self._contiguous(chosen).astype(np.float32)
         slope, intercept = self.slope[chosen], self.intercept[chosen]
         if not (slope == 1).all():
             real *= slope.astype(np.float32)[:, None, None]
         if intercept.any():
             real += intercept.astype(np.float32)[:, None, None]
-        if self.monochrome1 and self.modality == "MR":
-            low, high = self.extremes
-            real = np.float32(low + high) - real
         return real
 
     def padded(self, volume: int = 0, slices: slice = slice(None)) -> NDArray[np.bool_] | None:
@@ -137,7 +141,8 @@ def load_series(instances: Sequence[bytes | memoryview]) -> SeriesPixels:
         frames=tuple(facts for _, facts in ordered),
         instance_of_frame=tuple(i for i, _ in ordered),
         pixel_spacing_mm=_pixel_spacing(ordered),
-        monochrome1=_same([h.layout.photometric for h in headers], "Photometric Interpretation") == "MONOCHROME1",
+        monochrome1=_same([h.layout.photometric for h in headers], "Photometric Interpretation")
+        == "MONOCHROME1",
         padding=first.padding if all(h.padding == first.padding for h in headers) else None,
         phase_encoding_axis=_phase_encoding_axis(headers),
         interpolated=_interpolated(first),
@@ -155,7 +160,9 @@ def _pet_facts(headers: Sequence[InstanceHeader], modality: str) -> PetFacts | N
 def _only_modality(headers: Sequence[InstanceHeader]) -> str:
     found = sorted({header.modality for header in headers})
     if len(found) != 1:
-        raise PixelsUnavailable("mixed_modality", f"The instances name several modalities: {', '.join(found)}.")
+        raise PixelsUnavailable(
+            "mixed_modality", f"The instances name several modalities: {', '.join(found)}."
+        )
     return found[0]
 
 
@@ -167,7 +174,11 @@ def _same(values: Sequence[str], label: str) -> str:
 
 def _pixel_spacing(ordered: Sequence[tuple[int, FrameFacts]]) -> tuple[float, float] | None:
     spacing = ordered[0][1].pixel_spacing_mm
-    if len(spacing) != 2 or min(spacing) <= 0 or any(facts.pixel_spacing_mm != spacing for _, facts in ordered):
+    if (
+        len(spacing) != 2
+        or min(spacing) <= 0
+        or any(facts.pixel_spacing_mm != spacing for _, facts in ordered)
+    ):
         return None
     return spacing[0], spacing[1]
 

@@ -24,11 +24,14 @@ def read_stored(headers: Sequence[InstanceHeader], order: Sequence[int]) -> NDAr
     first = headers[0].layout
     if any((h.layout.rows, h.layout.columns) != (first.rows, first.columns) for h in headers):
         raise PixelsUnavailable(
-            "mixed_matrix", "The instances of this series differ in Rows or Columns, so they form no single volume."
+            "mixed_matrix",
+            "The instances of this series differ in Rows or Columns, so they form no single volume.",
         )
     total = sum(header.layout.total_bytes for header in headers)
     if total > MAX_DECODED_BYTES:
-        raise PixelsUnavailable("too_large", f"The series holds {total / 1e9:.1f} GB of pixels; the limit is 1 GB.")
+        raise PixelsUnavailable(
+            "too_large", f"The series holds {total / 1e9:.1f} GB of pixels; the limit is 1 GB."
+        )
     dtype = np.result_type(*{_native_dtype(header.layout) for header in headers})
     result = np.empty((len(order), first.rows, first.columns), dtype)
     compressed = [h for h in headers if h.layout.transfer_syntax not in UNCOMPRESSED]
@@ -42,7 +45,9 @@ def read_stored(headers: Sequence[InstanceHeader], order: Sequence[int]) -> NDAr
         result[order[target : target + header.layout.frames]] = _keep_stored_bits(frames, header.layout)
         target += header.layout.frames
     if dtype.kind == "f" and not np.isfinite(result).all():
-        raise PixelsUnavailable("unsupported_pixels", "The floating-point pixels hold NaN or infinite values.")
+        raise PixelsUnavailable(
+            "unsupported_pixels", "The floating-point pixels hold NaN or infinite values."
+        )
     return result
 
 
@@ -63,7 +68,8 @@ def _uncompressed(header: InstanceHeader) -> NDArray[Any]:
         )
     if len(opened.pixel_bytes) < expected:
         raise PixelsUnavailable(
-            "truncated", f"The file ends after {len(opened.pixel_bytes)} of {expected} bytes of pixels. Send it again."
+            "truncated",
+            f"The file ends after {len(opened.pixel_bytes)} of {expected} bytes of pixels. Send it again.",
         )
     dtype = _native_dtype(layout).newbyteorder(">" if layout.transfer_syntax == BIG_ENDIAN else "<")
     return np.frombuffer(opened.pixel_bytes, dtype, expected // dtype.itemsize).reshape(
