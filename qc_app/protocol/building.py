@@ -18,6 +18,7 @@ from qc_app.protocol.model import (
     Rule,
     SeriesCount,
     Test,
+    format_tag,
 )
 
 _ARGUMENTS = (
@@ -154,7 +155,7 @@ def _test(data: Mapping[str, Any], catalogue: Mapping[str, CatalogueEntry]) -> T
         of = data["of"]
         return Test("count", COUNTABLE[of], _COUNT_LABELS[of], "", "", arguments)
     entry = catalogue[data["parameter"]]
-    return Test(data["kind"], data["parameter"], entry.label, entry.unit, entry.tag, arguments)
+    return Test(data["kind"], data["parameter"], entry.label, entry.unit, format_tag(entry.tag), arguments)
 
 
 def _match_entry(data: Mapping[str, Any], catalogue: Mapping[str, CatalogueEntry]) -> Condition | AnyOf:

@@ -61,7 +61,7 @@ def _verdict(
 _PARAMETERS = {
     "geometry": "SliceGeometry",
     "gaps": "MissingSlices",
-    "spacing": "SliceSpacing",
+    "spacing": "SlicePitch",
     "duplicates": "DuplicatePositions",
     "orientation": "SliceOrientations",
 }

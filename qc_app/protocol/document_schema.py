@@ -36,7 +36,7 @@ _SCALAR: dict[str, Any] = {"type": ["number", "string", "boolean"]}
 _SEVERITY: dict[str, Any] = {
     "enum": list(SEVERITIES),
     "default": "major",
-    "description": "How much a departure matters; it is reported with the verdict and never changes its outcome.",
+    "description": "How much a departure matters; reported with the verdict, it never changes the outcome.",
 }
 _PATTERN = _text(
     "Regular expression that the whole text has to match, ignoring case; write .* for what may stand around. "
@@ -269,7 +269,7 @@ _APPLIES_TO = {
             "software_pattern": _PATTERN,
         },
         [],
-        "Scanners the entry is for; all criteria have to hold. Undecidable where the header lacks what decides.",
+        "Scanners the entry is for; all criteria have to hold. Not evaluable where the header lacks one.",
     ),
     "minProperties": 1,
 }
@@ -300,7 +300,7 @@ PROTOCOL_SCHEMA: dict[str, Any] = {
             "oneOf": _kind_schemas(_RULE_PROPERTIES, ["id"], KINDS),
         },
         "condition": {
-            "description": "A comparison that recognises a series; a value that is not recorded never satisfies it.",
+            "description": "A comparison that recognises a series; a value not recorded never satisfies it.",
             "oneOf": _kind_schemas({"negate": _NEGATE}, [], CONDITION_KINDS),
         },
         "match_entry": {

@@ -1,7 +1,7 @@
 """Judging a received series and a visit against a protocol version.
 
-Three outcomes: compliant, deviant, not evaluable. What is missing, unreadable, undecidable or varying inside a
-series is never compliant unless the rule itself says that it may be.
+Three outcomes: compliant, deviant, not evaluable. What is missing, unreadable, undecidable or varying inside
+a series is never compliant unless the rule itself says that it may be.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from qc_app.protocol import wording
 from qc_app.protocol.applicability import Undecidable, applies
 from qc_app.protocol.completeness import judge_completeness
-from qc_app.protocol.judging import CannotJudge, expected_text, satisfies
+from qc_app.protocol.judging import CannotJudge, satisfies
 from qc_app.protocol.model import (
     COMPLIANT,
-    COUNTABLE,
     DEVIANT,
     NOT_EVALUABLE,
     SEVERITIES,
@@ -171,6 +170,3 @@ def _judge_counted(rule: Rule, observation: SeriesObservation) -> Verdict:
         return wording.uncountable(rule, of, geometry.reason)
     ok = number > 0 and satisfies(rule.test, number)
     return wording.counted(rule, of, number, COMPLIANT if ok else DEVIANT)
-
-
-__all__ = ["COUNTABLE", "evaluate_series", "evaluate_visit", "expected_text"]

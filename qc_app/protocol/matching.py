@@ -104,8 +104,9 @@ def _several(matching: Sequence[ExpectedSeries]) -> SeriesMatch:
 def _wrong_visit(matching: Sequence[ExpectedSeries], visit_code: str) -> SeriesMatch:
     series = matching[0]
     reason = (
-        f"The series is “{series.title}” ({series.key}), which is expected at {', '.join(series.visits or ())} "
-        f"and not at {visit_code}. Check that it was sent for the right visit."
+        f"The series is “{series.title}” ({series.key}), which is expected at "
+        f"{', '.join(series.visits or ())} and not at {visit_code}. Check that it was sent for the right "
+        "visit."
     )
     return SeriesMatch(None, WRONG_VISIT, reason, tuple(item.key for item in matching))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 ENGINE_VERSION = "1.0.0"
-"""Version of the judging rules; stored with verdicts, raised whenever a verdict could come out differently."""
+"""Version of the judging rules; raised whenever a verdict could come out differently."""
 
 SCHEMA_NAME = "hub.protocol/1"
 
@@ -19,10 +19,10 @@ OUTCOMES = (COMPLIANT, DEVIANT, NOT_EVALUABLE)
 SEVERITIES = ("info", "minor", "major", "critical")
 
 COUNTABLE = {
-    "instances": "InstanceCount",
-    "positions": "PositionCount",
-    "frames": "FrameCount",
-    "volumes": "VolumeCount",
+    "instances": "NumberOfInstances",
+    "positions": "NumberOfPositions",
+    "frames": "NumberOfFrames",
+    "volumes": "NumberOfVolumes",
 }
 """What a `count` rule counts, and the parameter name under which its verdict is reported."""
 
@@ -31,7 +31,7 @@ class CatalogueEntry(Protocol):
     """What the engine needs to know of an acquisition parameter; `sites_app.dicom.catalogue` provides it."""
 
     @property
-    def tag(self) -> str: ...
+    def tag(self) -> tuple[int, ...]: ...
 
     @property
     def label(self) -> str: ...
@@ -41,6 +41,11 @@ class CatalogueEntry(Protocol):
 
     @property
     def kind(self) -> str: ...
+
+
+def format_tag(path: tuple[int, ...]) -> str:
+    """Write a path of tags as DICOM does, "(0054,0016) (0018,1074)"; a derived parameter has none."""
+    return " ".join(f"({tag >> 16:04X},{tag & 0xFFFF:04X})" for tag in path) or "derived"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """Regular expressions from protocols, run in time proportional to pattern times text.
 
-Python's `re` backtracks: a pattern such as (a+)+b takes exponential time, and a protocol is input. The pattern
-is therefore read by Python's own parser and run as a set of states (Thompson, CACM 11:419, 1968,
-doi:10.1145/363347.363387), which needs no backtracking. What such a machine cannot do is refused: look-around,
-back-references, possessive and atomic groups.
+Python's `re` backtracks: a pattern such as (a+)+b takes exponential time, and a protocol is input. The
+pattern is therefore read by Python's own parser and run as a set of states (Thompson, CACM 11:419, 1968,
+doi:10.1145/363347.363387), which needs no backtracking. What such a machine cannot do is refused:
+look-around, back-references, possessive and atomic groups.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from re import _parser as sre_parser  # type: ignore[attr-defined]
 from typing import Any
 
 MAX_PATTERN_CHARACTERS = 200
-MAX_TEXT_CHARACTERS = 1024
-MAX_STATES = 4000
+MAX_TEXT_CHARACTERS = 256
+MAX_STATES = 1000
+MAX_STEPS = 20_000
 
 
 class PatternInvalid(ValueError):
@@ -45,7 +46,6 @@ def compile_pattern(pattern: str) -> Machine:
             f"the pattern has {len(pattern)} characters; write one of at most {MAX_PATTERN_CHARACTERS}"
         )
     try:
-        re.compile(pattern)
         tree = sre_parser.parse(pattern)
     except (re.error, OverflowError, RecursionError) as error:
         raise PatternInvalid(f"the pattern is not a regular expression: {error}; correct it") from error
@@ -104,6 +104,7 @@ class _Builder:
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
+        self.steps = 0
 
     def sequence(self, nodes: Any, following: int) -> int:
         for operation, argument in reversed(list(nodes)):
@@ -111,6 +112,7 @@ class _Builder:
         return following
 
     def node(self, operation: Any, argument: Any, following: int) -> int:
+        self._step()
         if operation in _CHARACTERS:
             return self._reader(_CHARACTERS[operation](argument), following)
         if operation is sre.BRANCH:
@@ -121,7 +123,8 @@ class _Builder:
                 raise PatternInvalid("inline flags such as (?i:...) are not used; remove them")
             return self.sequence(inner, following)
         if operation in (sre.MAX_REPEAT, sre.MIN_REPEAT):
-            return self._repeat(*argument, following)
+            low, high, body = argument
+            return self._repeat(low, high, body, following)
         if operation is sre.AT and argument in _PLACES:
             return self._place(_PLACES[argument], following)
         raise PatternInvalid(
@@ -137,14 +140,20 @@ class _Builder:
         else:
             start = following
             for _ in range(high - low):
+                self._step()
                 start = self._jump(self.sequence(body, start), following)
         for _ in range(low):
+            self._step()
             start = self.sequence(body, start)
         return start
 
-    def _new(self) -> int:
-        if self.machine.size >= MAX_STATES:
+    def _step(self) -> None:
+        self.steps += 1
+        if self.steps > MAX_STEPS or self.machine.size >= MAX_STATES:
             raise PatternInvalid("the pattern repeats too much; use smaller repeat counts")
+
+    def _new(self) -> int:
+        self._step()
         self.machine.size += 1
         return self.machine.size - 1
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -16,6 +15,8 @@ from qc_app.protocol.building import build_spec, canonical_document
 from qc_app.protocol.document_schema import CONDITION_KINDS, KINDS, PROTOCOL_SCHEMA, kind_schema
 from qc_app.protocol.model import CatalogueEntry, ProtocolSpec
 from qc_app.protocol.semantics import check_meaning, pointer
+from qc_app.protocol.values import is_number
+from sites_app.dicom.catalogue import PARAMETERS
 
 __all__ = ["PROTOCOL_SCHEMA", "ProtocolInvalid", "parse_protocol"]
 
@@ -47,13 +48,13 @@ def parse_protocol(
 ) -> ProtocolSpec:
     """Return the protocol of a JSON document, in canonical form with its digest.
 
-    Omitted settings take their defaults before the digest is made, so that writing a default out or leaving it
-    out is one protocol. `catalogue` maps keywords to parameters (default: the hub's); with `visit_codes`, visits
-    outside them are refused.
+    Omitted settings take their defaults before the digest is made, so that writing a default out or leaving
+    it out is one protocol. `catalogue` maps keywords to parameters (default: the hub's); with `visit_codes`,
+    visits outside them are refused.
 
     Raises ProtocolInvalid with every fault found.
     """
-    entries = default_catalogue() if catalogue is None else catalogue
+    entries: Mapping[str, CatalogueEntry] = PARAMETERS if catalogue is None else catalogue
     faults = _unusable(document) or _schema_faults(document)
     if faults:
         raise ProtocolInvalid(faults[:MAX_ERRORS])
@@ -64,14 +65,6 @@ def parse_protocol(
     return build_spec(canonical, entries, digest(canonical))
 
 
-@lru_cache(maxsize=1)
-def default_catalogue() -> Mapping[str, CatalogueEntry]:
-    """Return the hub's own catalogue of acquisition parameters."""
-    from sites_app.dicom.catalogue import PARAMETERS
-
-    return PARAMETERS
-
-
 def _unusable(document: Any) -> list[tuple[str, str]]:
     """Return the faults that make a document unfit for any check: depth, numbers that are none."""
     faults: list[tuple[str, str]] = []
@@ -80,8 +73,10 @@ def _unusable(document: Any) -> list[tuple[str, str]]:
         value, path = waiting.pop()
         if len(path) > MAX_DEPTH:
             return [(pointer(path), f"The document is nested more than {MAX_DEPTH} deep; write it flatter.")]
-        if isinstance(value, float) and not math.isfinite(value):
-            faults.append((pointer(path), "NaN and infinity are no settings; write a finite number."))
+        if isinstance(value, int | float) and not isinstance(value, bool) and not is_number(value):
+            faults.append(
+                (pointer(path), "The number is infinite, none, or too large; write a finite number.")
+            )
         if isinstance(value, Mapping):
             waiting.extend((item, (*path, key)) for key, item in value.items())
         elif isinstance(value, list | tuple):
@@ -149,7 +144,7 @@ def _sentence(error: ValidationError) -> str:
     """Return jsonschema's finding as a sentence that says what to do."""
     value, limit = error.instance, error.validator_value
     shown = f"{value!r:.80}"
-    sentences = {
+    sentences: dict[str, Callable[[], str]] = {
         "additionalProperties": lambda: (
             f"{_first_unknown(error)} is no setting here; remove it or correct its spelling "
             f"(known: {', '.join(sorted(error.schema.get('properties', {})))})."
@@ -181,4 +176,5 @@ def _type_words(types: Any) -> str:
 
 
 def _one_of_sentence(error: ValidationError) -> str:
-    return f"{error.instance!r:.80} fits none of the allowed forms: {error.schema.get('description', 'see the schema')}"
+    forms = error.schema.get("description", "see the schema")
+    return f"{error.instance!r:.80} fits none of the allowed forms: {forms}"

@@ -1,4 +1,4 @@
-"""What a JSON Schema cannot say of a protocol: units, bounds, patterns, unique names, sensible combinations."""
+"""What a JSON Schema cannot say of a protocol: units, bounds, patterns, unique names."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ _KINDS_OF: dict[str, tuple[str, ...]] = {
     "text_list": (*_TEXT_KINDS, "contains"),
     "date": _TEXT_KINDS,
     "time": _TEXT_KINDS,
+    "datetime": _TEXT_KINDS,
     "boolean": ("equals", "present", "absent"),
 }
 _VALUE_WORDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
@@ -34,6 +35,7 @@ _VALUE_WORDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "text_list": ("text or a list of texts", lambda value: isinstance(value, str)),
     "date": ("text", lambda value: isinstance(value, str)),
     "time": ("text", lambda value: isinstance(value, str)),
+    "datetime": ("text", lambda value: isinstance(value, str)),
     "boolean": ("true or false", lambda value: isinstance(value, bool)),
 }
 
@@ -115,7 +117,7 @@ def _rule_faults(
     if rule["kind"] in ("present", "absent") and rule["allow_missing"]:
         yield (
             pointer((*path, "allow_missing")),
-            f"A rule that wants the value {rule['kind']} cannot also leave it open; set allow_missing to false.",
+            f"A rule that wants the value {rule['kind']} cannot leave it open; set allow_missing to false.",
         )
 
 
@@ -147,7 +149,8 @@ def _test_faults(
         unit = known.unit or "no unit (an empty text)"
         yield (
             pointer((*path, "unit")),
-            f"{entry['parameter']} is judged in {unit}, not in {entry['unit'] or 'no unit'}; convert the numbers.",
+            f"{entry['parameter']} is judged in {unit}, not in {entry['unit'] or 'no unit'}; "
+            "convert the numbers.",
         )
     yield from _kind_faults(entry, path, known.kind)
 
@@ -193,7 +196,8 @@ def _bounds_faults(entry: Mapping[str, Any], path: Path) -> Iterator[Fault]:
     if kind == "vector" and isinstance(tolerance, list) and len(tolerance) != len(entry["value"]):
         yield (
             pointer((*path, "tolerance")),
-            f"There are {len(tolerance)} tolerances for {len(entry['value'])} numbers; write one, or one for each.",
+            f"There are {len(tolerance)} tolerances for {len(entry['value'])} numbers; "
+            "write one, or one for each.",
         )
     if kind == "tolerance_relative" and entry["value"] == 0:
         yield pointer((*path, "value")), "A share of zero is zero; use tolerance_absolute."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any
 
@@ -14,6 +13,8 @@ NOISE_RELATIVE = 1e-6
 Values pass through single precision (2**-24, 6e-8) and scanner arithmetic: Philips writes a repetition time
 of 500 ms as 499.999786 (4.3e-7). No scanner setting is as fine as one part in a million.
 """
+
+_LARGEST = 1e300
 
 ALIASES: dict[str, dict[str, tuple[str, ...]]] = {
     "Manufacturer": {
@@ -65,8 +66,10 @@ def normalise(parameter: str, text: str) -> str:
 
 
 def is_number(value: object) -> bool:
-    """Tell whether the value is a finite number; a boolean is none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Tell whether the value is a number that can be calculated with: finite, no boolean."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return -_LARGEST < value < _LARGEST
 
 
 def is_empty(value: object) -> bool:
@@ -105,7 +108,7 @@ def close(value: float, target: float, tolerance: float) -> bool:
 
 
 def same(parameter: str, left: Any, right: Any) -> bool:
-    """Tell whether two values are one: numbers but for noise, text but for case and aliases, lists in order."""
+    """Tell whether two values are one: numbers but for noise, text but for case and aliases."""
     if isinstance(left, tuple | list) and isinstance(right, tuple | list):
         return len(left) == len(right) and all(
             same(parameter, a, b) for a, b in zip(left, right, strict=True)
@@ -141,7 +144,7 @@ def _format_item(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
-        return str(value)
+        return str(value) if str(value).strip() else "(empty)"
     if isinstance(value, float):
         return f"{value:.7g}"
-    return str(value)
+    return str(value) if str(value).strip() else "(empty)"

@@ -171,7 +171,7 @@ def no_rule_applies(test: Test, severity: str, observation: SeriesObservation) -
         outcome=NOT_EVALUABLE,
         severity=severity,
         detail=f"The protocol has rules for {test.label}, but none for this scanner ({scanner}).",
-        action="Ask the trial's administrator to add a rule or an exemption for this scanner to the protocol.",
+        action="Ask the trial's administrator to add a rule or an exemption for this scanner.",
     )
 
 
@@ -287,16 +287,16 @@ def _set_it(rule: Rule) -> str:
     test = rule.test
     if test.kind in ("equals", "tolerance_absolute", "tolerance_relative", "vector"):
         return (
-            f"Set {test.label} to {format_value(test.arguments['value'], test.unit)} and repeat the series, or ask "
-            "for a waiver."
+            f"Set {test.label} to {format_value(test.arguments['value'], test.unit)} and repeat the series, "
+            "or ask for a waiver."
         )
     return f"Repeat the series so that {test.label} is {expected_text(test)}, or ask for a waiver."
 
 
 def _record_it(test: Test) -> str:
     return (
-        f"Export the series again with {test.label} {test.tag} in its header; if the scanner does not write it, "
-        "tell the trial's administrator."
+        f"Export the series again with {test.label} {test.tag} in its header; if the scanner does not write "
+        "it, tell the trial's administrator."
     )
 
 
