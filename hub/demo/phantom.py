@@ -29,7 +29,7 @@ class ScannerEffect:
 
 
 def _axes(slices: int, rows: int, columns: int) -> tuple[Volume, Volume, Volume]:
-    z, y, x = np.ogrid[-0.62 : 0.78 : slices * 1j, -1.28 : 1.28 : rows * 1j, -1.28 : 1.28 : columns * 1j]
+    z, y, x = np.ogrid[-0.55 : 0.58 : slices * 1j, -1.28 : 1.28 : rows * 1j, -1.28 : 1.28 : columns * 1j]
     return x.astype(np.float32), y.astype(np.float32), z.astype(np.float32)
 
 
@@ -43,13 +43,16 @@ def head_labels(
         return ((x - dx) / a) ** 2 + ((y - dy) / b) ** 2 + (z / c) ** 2 <= 1
 
     labels = np.zeros((slices, rows, columns), dtype=np.uint8)
-    labels[inside(0.86, 1.04, 1.06)] = SCALP
+    labels[inside(0.88, 1.06, 1.08)] = SCALP
     labels[inside(0.80, 0.98, 1.00)] = SKULL
     labels[inside(0.74, 0.92, 0.94)] = CSF
     folds = 1 + 0.035 * np.sin(14 * np.arctan2(y, x)) * np.cos(9 * z)
     radius = np.sqrt((x / 0.70) ** 2 + (y / 0.88) ** 2 + (z / 0.90) ** 2) / folds
     labels[radius <= 1] = GREY
     labels[radius <= 0.84] = WHITE
+    # Face and neck join scalp and brain: a mask of the largest component has to hold the whole head.
+    face = (np.abs(x) < 0.25) & (y < -0.6) & (z < -0.3)
+    labels[face & np.isin(labels, (SKULL, CSF))] = SCALP
     for side in (-1, 1):
         labels[inside(0.14, 0.10, 0.20, dx=side * 0.22, dy=0.12)] = GREY
         wider = 0.05 * atrophy
