@@ -38,11 +38,19 @@ def install_assets(layout: Layout) -> bool:
         return False
     say("Browser assets from the npm registry ...")
     _run_npm(layout)
-    shutil.rmtree(vendor, ignore_errors=True)
-    for target, source in VENDOR_FILES.items():
-        _copy(layout.root / "node_modules" / source, vendor / target)
+    copy_vendor_files(layout.root)
     stamp.write_text(wanted, encoding="utf-8")
     return True
+
+
+def copy_vendor_files(root: Path) -> None:
+    """Copy the files that pages use from node_modules to static/vendor.
+
+    Raises LauncherError when a package lacks one."""
+    vendor = root / "static" / "vendor"
+    shutil.rmtree(vendor, ignore_errors=True)
+    for target, source in VENDOR_FILES.items():
+        _copy(root / "node_modules" / source, vendor / target)
 
 
 def _fingerprint(root: Path) -> str:

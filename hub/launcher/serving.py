@@ -7,8 +7,8 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hub.launcher import setup
-from hub.launcher.console import LauncherError, last_words, say
+from hub.launcher import setup, system_packages
+from hub.launcher.console import LauncherError, last_words, say, warn
 from hub.launcher.hub_processes import await_ready, hub_processes
 from hub.launcher.layout import Layout
 from hub.launcher.services import Services, running_services
@@ -112,6 +112,9 @@ def collect_static(layout: Layout, environment: dict[str, str]) -> None:
 def _running_hub(layout: Layout) -> Iterator[Services]:
     require_free_port(layout.port)
     setup.install(layout)
+    if not system_packages.offer_pango():
+        packages = " ".join(system_packages.PANGO_PACKAGES)
+        warn(f"Reports will be HTML only: PDF needs the library Pango. As root: apt-get install {packages}")
     with running_services(layout) as services:
         collect_static(layout, services.environment)
         update_database(layout, services)
