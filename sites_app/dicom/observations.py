@@ -16,7 +16,9 @@ class InstanceFacts:
     `parameters` maps a catalogue keyword to its value in the catalogue's unit; an absent keyword was not
     in the file. `unparsable` names the keywords whose value could not be read as their kind.
     `positions` holds ImagePositionPatient (mm) of each frame, `orientation` ImageOrientationPatient of the
-    first frame (PS3.3 C.7.6.2); both empty where the file has none.
+    first frame (PS3.3 C.7.6.2); both empty where the file has none. `varying` holds, for a keyword whose value
+    differs between the frames of a multi-frame instance, (value, number of frames) pairs, most frequent first;
+    None stands for frames without the value. Such a keyword is not in `parameters`.
     """
 
     sop_class_uid: str
@@ -35,6 +37,7 @@ class InstanceFacts:
     positions: tuple[tuple[float, float, float], ...] = ()
     orientation: tuple[float, ...] = ()
     temporal_position: str = ""
+    varying: Mapping[str, tuple[tuple[Value | None, int], ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,8 @@ class SeriesObservation:
 
 def _parameter(data: Mapping[str, Any]) -> ParameterObservation:
     values = tuple(
-        ObservedValue(_value(item["value"]), item["count"], tuple(item["instances"])) for item in data["values"]
+        ObservedValue(_value(item["value"]), item["count"], tuple(item["instances"]))
+        for item in data["values"]
     )
     return ParameterObservation(
         keyword=data["keyword"],

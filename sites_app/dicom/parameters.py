@@ -1,0 +1,380 @@
+"""Reads acquisition parameters and geometry out of a parsed file, before anything is removed from it."""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sites_app.dicom.catalogue import DESCRIPTORS, PARAMETERS, ParameterDefinition, Path
+from sites_app.dicom.observations import Value
+from sites_app.dicom.reader import Dataset, Element, ParsedFile, tag_text
+
+SHARED_GROUPS, FRAME_GROUPS = 0x52009229, 0x52009230
+_POSITION_PATH = (0x00209113, 0x00200032)
+_ORIENTATION_PATH = (0x00209116, 0x00200037)
+_VOLUME_TAGS = (0x00200100, 0x00180086, 0x00200012)
+_POSITION_COMPONENTS = 3
+_MAX_VALUE_BYTES = 4096
+_MAX_FRAMES = 1_000_000
+_MAX_DISTINCT_PER_FRAME = 4096
+
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
+_DATE = re.compile(r"(\d{4})\.?(0[1-9]|1[0-2])\.?(0[1-9]|[12]\d|3[01])")
+_TIME = re.compile(r"([01]\d|2[0-3])(:?[0-5]\d(:?([0-5]\d|60)(\.\d{1,6})?)?)?")
+_DATETIME = re.compile(r"\d{4}(\d{2}(\d{2}(\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?)?)?)?([+-]\d{4})?")
+_BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "UV": "Q", "SV": "q"}
+_TEXT_VRS = frozenset("AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UN UR UT".split())
+_ENCODINGS = {"ISO_IR 192": "utf-8", "GB18030": "gb18030", "GBK": "gbk", "ISO_IR 13": "shift_jis"}
+_BOOLEANS = {"YES": True, "Y": True, "NO": False, "N": False}
+# Enhanced objects spell the classic values ROW and COL as ROW and COLUMN (PS3.3 C.8.13.5.3).
+_ALIASES = {"InPlanePhaseEncodingDirection": {"COLUMN": "COL"}}
+
+
+class Unparsable(ValueError):
+    """The value cannot be read as its parameter's kind."""
+
+
+@dataclass(slots=True)
+class Parameters:
+    """What a file says of its acquisition; `varying` holds (value or None, frames) where frames differ."""
+
+    values: dict[str, Value] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+    unparsable: list[str] = field(default_factory=list)
+    varying: dict[str, tuple[tuple[Value | None, int], ...]] = field(default_factory=dict)
+
+
+def decode_text(raw: bytes, charset: str = "") -> str:
+    """Return a text value decoded by its file's first SpecificCharacterSet (0008,0005), never failing."""
+    text = raw.decode(_ENCODINGS.get(charset, "latin-1"), "replace")
+    return "".join(character if character.isprintable() else " " for character in text).strip()
+
+
+def convert(
+    definition: ParameterDefinition, vr: str, raw: bytes, little: bool, charset: str = ""
+) -> Value | None:
+    """Return a parameter's value in the catalogue's unit, None where the element is empty.
+
+    Raises Unparsable for NaN, infinity, impossible dates and whatever is not of the definition's kind.
+    """
+    if len(raw) > _MAX_VALUE_BYTES:
+        raise Unparsable(definition.keyword)
+    parts: list[Any]
+    if vr in _BINARY:
+        code = _BINARY[vr]
+        size = struct.calcsize(code)
+        if len(raw) % size:
+            raise Unparsable(definition.keyword)
+        parts = list(struct.unpack(f"{'<' if little else '>'}{len(raw) // size}{code}", raw))
+        if vr == "FL":
+            # A 32-bit float is read at its own precision, so that 2.4 does not become 2.4000000953674316.
+            parts = [float(f"{part:.7g}") for part in parts]
+    elif vr in _TEXT_VRS:
+        text = decode_text(raw.strip(b"\0 "), charset)
+        parts = [part.strip() for part in text.split("\\")] if text else []
+    else:
+        raise Unparsable(definition.keyword)
+    if not any(part != "" for part in parts):
+        return None
+    return _KINDS[definition.kind](definition, parts)
+
+
+def _number(part: Any) -> float:
+    if isinstance(part, str):
+        if not _NUMBER.fullmatch(part):
+            raise Unparsable(part)
+        part = float(part)
+    if not math.isfinite(part):
+        raise Unparsable("not finite")
+    return float(part)
+
+
+def _numbers(definition: ParameterDefinition, parts: list[Any]) -> Value:
+    numbers = tuple(_number(part) for part in parts)
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _integers(definition: ParameterDefinition, parts: list[Any]) -> Value:
+    numbers = [_number(part) for part in parts]
+    if any(number != int(number) for number in numbers):
+        raise Unparsable(definition.keyword)
+    return int(numbers[0]) if len(numbers) == 1 else tuple(int(number) for number in numbers)
+
+
+def _vector(definition: ParameterDefinition, parts: list[Any]) -> Value:
+    return tuple(_number(part) for part in parts)
+
+
+def _text(definition: ParameterDefinition, parts: list[Any]) -> Value:
+    text = "\\".join(str(part) for part in parts)
+    return _ALIASES.get(definition.keyword, {}).get(text, text)
+
+
+def _text_list(definition: ParameterDefinition, parts: list[Any]) -> Value:
+    return tuple(str(part) for part in parts)
+
+
+def _boolean(definition: ParameterDefinition, parts: list[Any]) -> Value:
+    if len(parts) != 1 or str(parts[0]).upper() not in _BOOLEANS:
+        raise Unparsable(definition.keyword)
+    return _BOOLEANS[str(parts[0]).upper()]
+
+
+def _matching(pattern: re.Pattern[str]) -> Callable[[ParameterDefinition, list[Any]], Value]:
+    def read(definition: ParameterDefinition, parts: list[Any]) -> Value:
+        if len(parts) != 1 or not pattern.fullmatch(str(parts[0])):
+            raise Unparsable(definition.keyword)
+        return str(parts[0])
+
+    return read
+
+
+_KINDS: dict[str, Callable[[ParameterDefinition, list[Any]], Value]] = {
+    "number": _numbers,
+    "integer": _integers,
+    "vector": _vector,
+    "text": _text,
+    "text_list": _text_list,
+    "boolean": _boolean,
+    "date": _matching(_DATE),
+    "time": _matching(_TIME),
+    "datetime": _matching(_DATETIME),
+}
+
+
+class ParameterReader:
+    """Reads parameters of many files, converting each distinct value of a series once.
+
+    `rewrite` maps (tag, VR, raw bytes) to the bytes the parameter is read from: de-identification passes the
+    shifting of dates and the cleaning of descriptors here, so nothing unshifted or uncleaned is ever kept.
+    """
+
+    def __init__(self) -> None:
+        self._memo: dict[tuple[str, str, bytes, bool, str], Value | None | Unparsable] = {}
+        self._by_modality: dict[str, tuple[ParameterDefinition, ...]] = {}
+
+    def read(
+        self, parsed: ParsedFile, modality: str, rewrite: Mapping[int, Callable[[bytes], bytes]]
+    ) -> Parameters:
+        """Return the parameters of one file in the catalogue's units, with the tag each was read from."""
+        found = Parameters()
+        charset = parsed.text(0x00080005).split("\\")[0]
+        shared, frames = _functional_groups(parsed)
+        elements = parsed.elements
+        for definition in self._definitions(modality):
+            if len(definition.tag) == 1:
+                element = elements.get(definition.tag[0])
+            else:
+                element = find(elements, definition.tag)
+            if element is not None and element.items is None and element.value_end > element.value_start:
+                self._take(found, definition, definition.tag, element, parsed, charset, rewrite)
+            elif definition.enhanced:
+                self._read_enhanced(found, definition, parsed, charset, rewrite, shared, frames)
+        return found
+
+    def _definitions(self, modality: str) -> tuple[ParameterDefinition, ...]:
+        if modality not in self._by_modality:
+            known = modality in {"MR", "CT", "PT"}
+            self._by_modality[modality] = tuple(
+                item
+                for item in PARAMETERS.values()
+                if not item.derived
+                and (modality in item.modalities or not known and len(item.modalities) > 2)
+            )
+        return self._by_modality[modality]
+
+    def _convert(
+        self, definition: ParameterDefinition, element: Element, raw: bytes, parsed: ParsedFile, charset: str
+    ) -> Value | None | Unparsable:
+        key = (definition.keyword, element.vr, raw, parsed.little, charset)
+        if key not in self._memo:
+            if len(self._memo) > 50_000:
+                self._memo.clear()
+            try:
+                self._memo[key] = convert(definition, element.vr, raw, parsed.little, charset)
+            except (Unparsable, OverflowError) as error:
+                self._memo[key] = Unparsable(str(error))
+        return self._memo[key]
+
+    def _take(
+        self,
+        found: Parameters,
+        definition: ParameterDefinition,
+        path: Path,
+        element: Element,
+        parsed: ParsedFile,
+        charset: str,
+        rewrite: Mapping[int, Callable[[bytes], bytes]],
+    ) -> None:
+        raw = parsed.data[element.value_start : element.value_end]
+        change = rewrite.get(element.tag)
+        if change is not None:
+            raw = change(raw)
+        value = self._convert(definition, element, raw, parsed, charset)
+        if isinstance(value, Unparsable):
+            found.unparsable.append(definition.keyword)
+        elif value is not None:
+            found.values[definition.keyword] = value
+            found.sources[definition.keyword] = path_text(path)
+
+    def _read_enhanced(
+        self,
+        found: Parameters,
+        definition: ParameterDefinition,
+        parsed: ParsedFile,
+        charset: str,
+        rewrite: Mapping[int, Callable[[bytes], bytes]],
+        shared: Dataset | None,
+        frames: list[Dataset],
+    ) -> None:
+        for path in definition.enhanced:
+            for start, prefix in ((parsed.elements, ()), (shared, (SHARED_GROUPS,))):
+                element = find(start, path) if start else None
+                if element is not None and element.items is None and element.value_end > element.value_start:
+                    self._take(found, definition, prefix + path, element, parsed, charset, rewrite)
+                    return
+            if frames and self._read_frames(found, definition, path, parsed, charset, frames):
+                return
+
+    def _read_frames(
+        self,
+        found: Parameters,
+        definition: ParameterDefinition,
+        path: Path,
+        parsed: ParsedFile,
+        charset: str,
+        frames: list[Dataset],
+    ) -> bool:
+        counts: Counter[Value | None] = Counter()
+        for frame in frames:
+            element = find(frame, path)
+            value: Value | None | Unparsable = None
+            if element is not None and element.items is None:
+                raw = parsed.data[element.value_start : element.value_end]
+                value = self._convert(definition, element, raw, parsed, charset)
+            if isinstance(value, Unparsable) or len(counts) > _MAX_DISTINCT_PER_FRAME:
+                found.unparsable.append(definition.keyword)
+                return True
+            counts[value] += 1
+        if set(counts) == {None}:
+            return False
+        if len(counts) == 1:
+            found.values[definition.keyword] = next(value for value in counts if value is not None)
+        else:
+            found.varying[definition.keyword] = tuple(counts.most_common())
+        found.sources[definition.keyword] = path_text((FRAME_GROUPS, *path))
+        return True
+
+
+def find(dataset: Dataset | None, path: Iterable[int]) -> Element | None:
+    """Return the element at the end of `path`, going through the first item of each sequence."""
+    element: Element | None = None
+    for tag in path:
+        if element is not None:
+            dataset = element.items[0] if element.items else None
+        if dataset is None:
+            return None
+        element = dataset.get(tag)
+        if element is None:
+            return None
+    return element
+
+
+def path_text(path: Path) -> str:
+    """Return a path of tags as (gggg,eeee)>(gggg,eeee)."""
+    return ">".join(tag_text(tag) for tag in path)
+
+
+def _functional_groups(parsed: ParsedFile) -> tuple[Dataset | None, list[Dataset]]:
+    shared = parsed.elements.get(SHARED_GROUPS)
+    frames = parsed.elements.get(FRAME_GROUPS)
+    return (
+        shared.items[0] if shared is not None and shared.items else None,
+        frames.items if frames is not None and frames.items else [],
+    )
+
+
+def read_integer(parsed: ParsedFile, tag: int) -> int | None:
+    """Return a top-level whole number of VR IS, US or UL, None where it is absent or not one."""
+    element, raw = parsed.elements.get(tag), parsed.raw(tag)
+    if element is None or not raw:
+        return None
+    try:
+        if element.vr in ("US", "SS", "UL", "SL"):
+            code = _BINARY[element.vr]
+            return int(struct.unpack_from(("<" if parsed.little else ">") + code, raw)[0])
+        return int(raw.decode("latin-1").strip("\0 ")[:12])
+    except (ValueError, struct.error):
+        return None
+
+
+def _floats(parsed: ParsedFile, element: Element | None) -> tuple[float, ...]:
+    if element is None or element.items is not None or element.vr not in ("DS", "FD", "FL", "UN", "LO", "SH"):
+        return ()
+    raw = parsed.data[element.value_start : element.value_end]
+    try:
+        if element.vr in ("FD", "FL"):
+            code = _BINARY[element.vr]
+            count = len(raw) // struct.calcsize(code)
+            return tuple(map(_number, struct.unpack(f"{'<' if parsed.little else '>'}{count}{code}", raw)))
+        return tuple(_number(part.strip()) for part in raw[:512].decode("latin-1").strip("\0 ").split("\\"))
+    except (Unparsable, struct.error):
+        return ()
+
+
+def read_positions(parsed: ParsedFile) -> tuple[tuple[tuple[float, float, float], ...], tuple[float, ...]]:
+    """Return ImagePositionPatient of each frame (mm) and ImageOrientationPatient of the first (PS3.3 C.7.6.2).
+
+    Positions are empty where any frame lacks a readable one.
+    """
+    shared, frames = _functional_groups(parsed)
+    if not frames:
+        position = _floats(parsed, parsed.elements.get(0x00200032))
+        orientation = _floats(parsed, parsed.elements.get(0x00200037))
+        return ((position,) if len(position) == _POSITION_COMPONENTS else ()), orientation  # type: ignore[return-value]
+    if len(frames) > _MAX_FRAMES:
+        return (), ()
+    positions = []
+    common = _floats(parsed, find(shared, _POSITION_PATH))
+    for frame in frames:
+        position = _floats(parsed, find(frame, _POSITION_PATH)) or common
+        if len(position) != _POSITION_COMPONENTS:
+            positions = []
+            break
+        positions.append(position)
+    orientation = _floats(parsed, find(shared, _ORIENTATION_PATH)) or _floats(
+        parsed, find(frames[0], _ORIENTATION_PATH)
+    )
+    return tuple(positions), orientation  # type: ignore[return-value]
+
+
+def read_temporal_position(parsed: ParsedFile) -> str:
+    """Return what tells volumes at one slice position apart, as text: temporal index, echo, b-value and the like.
+
+    "" for a multi-frame object, whose frames repeat a position once for each volume.
+    """
+    parts = []
+    for tag in _VOLUME_TAGS:
+        raw = parsed.raw(tag)
+        parts.append(
+            raw[:64].decode("latin-1").strip("\0 ") if raw and parsed.elements[tag].vr != "FD" else ""
+        )
+    return "|".join(parts) if any(parts) else ""
+
+
+__all__ = [
+    "DESCRIPTORS",
+    "ParameterReader",
+    "Parameters",
+    "Unparsable",
+    "convert",
+    "find",
+    "read_integer",
+    "read_positions",
+    "read_temporal_position",
+]
