@@ -11,6 +11,7 @@ from hub.demo.cohort import BASELINE, MONTH_12, TEST_VISIT, subjects
 from hub.demo.features import COVARIATES, covariates, feature_truths, pool_of
 from hub.demo.packaged import CORE_SITE, packaged_submissions
 from hub.demo.protocol import protocol_document
+from hub.demo.quality import qc_profile
 from hub.demo.scanners import SCANNERS, Scanner
 
 TRIAL_CODE = "DEMO"
@@ -50,7 +51,7 @@ def trial_document() -> dict[str, Any]:
         "users": _users(),
         "memberships": _memberships(),
         "protocol": protocol_document(),
-        "qc_profile": qc_profile_document(),
+        "qc_profile": qc_profile(),
         "harmonization_plan": harmonization_plan_document(),
     }
 
@@ -139,13 +140,6 @@ def harmonization_plan_document() -> dict[str, Any]:
             "seed": 20260101,
         },
     }
-
-
-def qc_profile_document() -> dict[str, Any]:
-    """Return the draft profile of image quality thresholds."""
-    from hub.demo.quality import qc_profile
-
-    return qc_profile()
 
 
 if __name__ == "__main__":
