@@ -126,7 +126,7 @@ HUB_IDLE_TIMEOUT_S = env.int("HUB_IDLE_TIMEOUT_S", default=1800)
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "hub.core.api.authentication.HubTokenAuthentication",
+        "knox.auth.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["hub.core.api.permissions.DenyByDefault"],

@@ -1,5 +1,20 @@
 """API routes of the core."""
 
-from django.urls import URLPattern
+from django.urls import include, path
+from rest_framework.routers import DefaultRouter
 
-urlpatterns: list[URLPattern] = []
+from hub.core.api import auth, records
+
+router = DefaultRouter(use_regex_path=False)
+router.include_root_view = False
+router.register("jobs", records.JobViewSet)
+router.register("audit-events", records.AuditEventViewSet)
+router.register("signatures", records.SignatureViewSet)
+
+urlpatterns = [
+    path("auth/login/", auth.LoginView.as_view(), name="api-login"),
+    path("auth/logout/", auth.LogoutView.as_view(), name="api-logout"),
+    path("auth/me/", auth.MeView.as_view(), name="api-me"),
+    path("audit/verify/", records.VerifyAuditView.as_view(), name="api-audit-verify"),
+    path("", include(router.urls)),
+]
