@@ -167,6 +167,10 @@ class Algorithm(ABC):
     title: ClassVar[str]
     capabilities: ClassVar[Capabilities]
     source_modules: ClassVar[tuple[str, ...]]
+    # Agreement with the reference that the method can reach, and refusals that verification does not hold
+    # against it.
+    tolerance_sd: ClassVar[float] = 1e-9
+    own_refusals: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def parameters_schema(self) -> dict[str, Any]:

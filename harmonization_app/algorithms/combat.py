@@ -78,6 +78,19 @@ class Combat(Algorithm):
         """Estimate batch effects; see Algorithm.fit. The model's `facts` hold the findings of the gate."""
         findings = self.validate(dataset, specification)
         require_no_stops(findings)
+        return self.estimate(dataset, specification, findings)
+
+    def apply(self, model: Model, dataset: Dataset) -> Result:
+        """Correct scans of known batches with their own covariates, by frozen parameters."""
+        dataset = select_features(dataset, model.features)
+        findings = gate.check_apply(model, dataset)
+        require_no_stops(findings)
+        return self.correct(model, dataset, findings)
+
+    def estimate(
+        self, dataset: Dataset, specification: Specification, findings: tuple[Finding, ...]
+    ) -> Model:
+        """Return the model of a dataset that passed `validate` with `findings`."""
         dataset = select_features(dataset, specification.features)
         design = build_design(dataset, specification)
         grouping = kernel.group_rows(design.codes, len(design.batches))
@@ -85,13 +98,9 @@ class Combat(Algorithm):
         moments = standardize(dataset, design, statistics, specification)
         return self._model(dataset, specification, design, statistics, moments, findings)
 
-    def apply(self, model: Model, dataset: Dataset) -> Result:
-        """Correct scans of known batches with their own covariates, by frozen parameters."""
-        specification = model.specification
-        dataset = select_features(dataset, model.features)
-        findings = gate.check_apply(model, dataset)
-        require_no_stops(findings)
-        levels, own_codes = batch_codes(dataset, specification)
+    def correct(self, model: Model, dataset: Dataset, findings: tuple[Finding, ...]) -> Result:
+        """Return the corrected values of a dataset that passed `gate.check_apply` with `findings`."""
+        levels, own_codes = batch_codes(dataset, model.specification)
         position = {batch: index for index, batch in enumerate(model.batches)}
         codes = np.array([position[level] for level in levels], dtype=np.int64)[own_codes]
         arrays = model.arrays

@@ -1,0 +1,91 @@
+"""The numerical environment that results depend on, and its digest."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+import scipy.linalg  # noqa: F401  # loads scipy's own BLAS, so that it is counted whatever was imported before
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from hub.core.canonical import digest
+
+TASK_BLAS_THREADS = 1
+PACKAGES = ("numpy", "scipy", "pandas", "neuroCombat", "threadpoolctl")
+
+
+@dataclass(frozen=True, slots=True)
+class BlasLibrary:
+    """One loaded BLAS library; `architecture` names the CPU kernel it chose."""
+
+    name: str
+    version: str
+    architecture: str
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class NumericalEnvironment:
+    """Interpreter, packages, BLAS and CPU: what may change the last bits of a result."""
+
+    python: str
+    implementation: str
+    machine: str
+    packages: dict[str, str]
+    blas: tuple[BlasLibrary, ...]
+    cpu_features: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        document = asdict(self)
+        document["blas"] = list(document["blas"])
+        document["cpu_features"] = list(self.cpu_features)
+        return document
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all of it: equal digests promise equal bits, other digests equality within 1e-9 SD."""
+        return digest(self.to_json())
+
+
+def one_blas_thread() -> threadpool_limits:
+    """Return a context in which BLAS uses one thread, as every harmonization task must."""
+    return threadpool_limits(TASK_BLAS_THREADS, user_api="blas")
+
+
+def numerical_environment() -> NumericalEnvironment:
+    """Return the environment of a harmonization task in this process, with the one BLAS thread it runs on."""
+    with one_blas_thread():
+        libraries = [_library(info) for info in threadpool_info() if info.get("user_api") == "blas"]
+    return NumericalEnvironment(
+        python=platform.python_version(),
+        implementation=platform.python_implementation(),
+        machine=platform.machine(),
+        packages={name: _version(name) for name in PACKAGES},
+        blas=tuple(sorted(libraries, key=lambda item: (item.name, item.version))),
+        cpu_features=_cpu_features(),
+    )
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _library(info: dict[str, Any]) -> BlasLibrary:
+    return BlasLibrary(
+        name=str(info.get("internal_api") or info.get("user_api") or "unknown"),
+        version=str(info.get("version") or "unknown"),
+        architecture=str(info.get("architecture") or "unknown"),
+        threads=int(info.get("num_threads") or 0),
+    )
+
+
+def _cpu_features() -> tuple[str, ...]:
+    """Return the CPU features that numpy dispatches on here."""
+    found = np.show_config(mode="dicts").get("SIMD Extensions", {})  # type: ignore[union-attr]
+    return tuple(sorted({*found.get("baseline", ()), *found.get("found", ())}))

@@ -1,0 +1,70 @@
+"""The harmonization methods of this hub: identifier, implementation, parameters, capabilities and source
+digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import resources
+from types import MappingProxyType
+from typing import Any
+
+from harmonization_app.algorithms.base import Algorithm
+from harmonization_app.algorithms.combat import Combat
+from harmonization_app.algorithms.neurocombat import NeuroCombat
+from hub.core.canonical import canonical_json
+from hub.core.errors import NotFound
+
+ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType(
+    {algorithm.id: algorithm for algorithm in (Combat(), NeuroCombat())}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AlgorithmDescription:
+    """What a page or the API shows of a method."""
+
+    id: str
+    version: str
+    title: str
+    parameters_schema: dict[str, Any]
+    capabilities: dict[str, bool]
+    source_digest: str
+
+
+def get_algorithm(algorithm_id: str) -> Algorithm:
+    """Return the method. Raises NotFound naming the known ones."""
+    try:
+        return ALGORITHMS[algorithm_id]
+    except KeyError:
+        raise NotFound(
+            f"There is no algorithm {algorithm_id!r}; the hub has {', '.join(sorted(ALGORITHMS))}."
+        ) from None
+
+
+def describe(algorithm_id: str) -> AlgorithmDescription:
+    """Return the description of a method. Raises NotFound."""
+    algorithm = get_algorithm(algorithm_id)
+    return AlgorithmDescription(
+        id=algorithm.id,
+        version=algorithm.version,
+        title=algorithm.title,
+        parameters_schema=algorithm.parameters_schema(),
+        capabilities=asdict(algorithm.capabilities),
+        source_digest=source_digest(algorithm),
+    )
+
+
+def source_digest(algorithm: Algorithm) -> str:
+    """Return the SHA-256 over the method's source files (name and content) and its parameters' schema."""
+    whole = hashlib.sha256()
+    for module in sorted(algorithm.source_modules):
+        package, _, name = module.rpartition(".")
+        content = resources.files(package).joinpath(f"{name}.py").read_bytes()
+        whole.update(f"{module}:{len(content)}:".encode())
+        whole.update(content)
+    whole.update(canonical_json({"id": algorithm.id, "version": algorithm.version}))
+    whole.update(canonical_json(algorithm.parameters_schema()))
+    return whole.hexdigest()

@@ -1,0 +1,120 @@
+"""Published reference results (R neuroCombat and ComBatFamily) read from a folder given by the operator."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harmonization_app.algorithms.base import CovariateValue, Dataset, FloatArray
+from harmonization_app.algorithms.specification import (
+    BatchSizePolicy,
+    Covariate,
+    OverlapPolicy,
+    Specification,
+)
+from hub.core.errors import InvalidInput
+
+# The reference cases hold batches that a plan would have to justify.
+ANY_SIZE = BatchSizePolicy(2, 2, 2, 2, 1)
+ANY_OVERLAP = OverlapPolicy(warn_smd_above=10.0, minimum_overlap=0.0)
+
+COMBAT_CASES = ("a0", "a", "b", "c", "c2", "d", "d2", "d3", "e", "g", "g2", "g3", "g4", "i3", "k")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReferenceCase:
+    """One published case. With `train` rows the model is fitted on those and applied to `test` rows."""
+
+    name: str
+    kind: str
+    dataset: Dataset
+    specification: Specification
+    expected: FloatArray
+    tolerance_sd: float
+    train: tuple[int, ...] = ()
+    test: tuple[int, ...] = ()
+
+
+def reference_cases(folder: Path) -> Iterator[ReferenceCase]:
+    """Yield the ComBat cases below `folder` in order of name. Raises InvalidInput where it holds none."""
+    index = folder / "INDEX.tsv"
+    if not index.is_file():
+        raise InvalidInput(
+            f"The reference folder {folder.name} has no INDEX.tsv; give the folder that holds it."
+        )
+    for line in sorted(index.read_text("utf-8").splitlines()[1:]):
+        name = line.split("\t")[0]
+        kind = name.split("_")[0]
+        if kind in COMBAT_CASES:
+            yield _case(folder, name, kind)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path if path.exists() else path.with_name(path.name + ".gz"))
+
+
+def _case(folder: Path, name: str, kind: str) -> ReferenceCase:
+    directory = folder / "cases" / name
+    facts: dict[str, Any] = json.loads((directory / "case.json").read_text("utf-8"))
+    table = _read(folder / facts["dataset"])
+    expected = _read(directory / ("expected_apply_known_sites.csv" if kind == "k" else "expected.csv"))
+    features = [column for column in expected.columns if column != "subject"]
+    covariates, columns = _covariates(directory, facts, table)
+    reference = re.search(r"ref\.batch='?(\w+)'?", facts["call"])
+    specification = Specification(
+        covariates=covariates,
+        eb="noeb" not in name,
+        parametric="nonparametric" not in name,
+        mean_only="meanonly" in name,
+        reference_batch=reference.group(1) if reference else None,
+        batch_size=ANY_SIZE,
+        overlap=ANY_OVERLAP,
+    )
+    subjects = table["subject"].astype(str)
+    dataset = Dataset(
+        table[features].to_numpy(np.float64),
+        tuple(features),
+        tuple(subjects),
+        tuple(table[facts["batch"]].astype(str)),
+        columns,
+    )
+    case = ReferenceCase(name, kind, dataset, specification, np.empty((0, 0)), float(facts["tolerance_sd"]))
+    return _with_expected(case, directory, expected, features)
+
+
+def _with_expected(
+    case: ReferenceCase, directory: Path, expected: pd.DataFrame, features: list[str]
+) -> ReferenceCase:
+    position = {row: index for index, row in enumerate(case.dataset.rows)}
+    test = tuple(position[subject] for subject in expected["subject"].astype(str))
+    values = expected[features].to_numpy(np.float64)
+    if case.kind != "k":
+        ordered = np.empty_like(values)
+        ordered[list(test)] = values
+        return replace(case, expected=ordered)
+    roles = _read(directory / "roles.csv")
+    train = tuple(position[subject] for subject in roles.loc[roles["role"] == "train", "subject"].astype(str))
+    return replace(case, expected=values, train=train, test=test)
+
+
+def _covariates(
+    directory: Path, facts: dict[str, Any], table: pd.DataFrame
+) -> tuple[tuple[Covariate, ...], dict[str, tuple[CovariateValue, ...]]]:
+    given = directory / "design_covariates.csv"
+    if given.exists() or given.with_name(given.name + ".gz").exists():
+        design = _read(given).set_index("subject").loc[table["subject"]]
+        names = list(design.columns)
+        return tuple(Covariate(name, "continuous") for name in names), {
+            name: tuple(design[name]) for name in names
+        }
+    names = [name.strip() for name in facts.get("design", "").replace("~", "").split("+") if name.strip()]
+    kinds = {name: pd.api.types.is_numeric_dtype(table[name]) for name in names}
+    covariates = tuple(Covariate(name, "continuous" if kinds[name] else "categorical") for name in names)
+    return covariates, {name: tuple(table[name]) for name in names}
