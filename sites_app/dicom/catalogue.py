@@ -16,7 +16,8 @@ class ParameterDefinition:
 
     `tag` is the tag in a classic object, () for a derived parameter; a path of several tags goes through the
     first item of each sequence. `enhanced` lists other paths: in the shared or a per-frame functional group
-    item where the first tag is a functional group, else from the top. `kind` is number, integer, text,
+    item where the first tag is a functional group, else from the top. `private` lists (creator, group,
+    element) where a maker keeps the same plain number, read where the public places are empty. `kind` is number, integer, text,
     text_list, vector, date, time, datetime or boolean. A number with several values is a tuple.
     """
 
@@ -27,11 +28,12 @@ class ParameterDefinition:
     kind: str
     modalities: frozenset[str]
     enhanced: tuple[Path, ...] = ()
+    private: tuple[tuple[str, int, int], ...] = ()
     where_private: str = ""
 
     @property
     def derived(self) -> bool:
-        return not self.tag
+        return not self.tag and not self.private
 
 
 _ANY = frozenset({"MR", "CT", "PT"})
@@ -336,6 +338,8 @@ _ROWS: tuple[_Row, ...] = (
     ("NumberOfSlices", 0x00540081, "Slices stated by the scanner", "", "integer", _PT),
     ("NumberOfTimeSlices", 0x00540101, "Time slices", "", "integer", _PT),
     ("CollimatorType", 0x00181181, "Collimator type", "", "text", _PT),
+    ("NumberOfImagesInMosaic", (), "Images in mosaic", "", "integer", _MR),
+    ("BandwidthPerPixelPhaseEncode", (), "Bandwidth per pixel (phase encoding)", "Hz/px", "number", _MR),
     ("VoxelSize", (), "Voxel size (row, column, slice pitch)", "mm", "vector", _ANY),
     ("SlicePitch", (), "Slice pitch", "mm", "number", _ANY),
     ("NumberOfPositions", (), "Slice positions", "", "integer", _ANY),
@@ -352,11 +356,22 @@ _ROWS: tuple[_Row, ...] = (
 )
 
 _PRIVATE_SOURCES = {
-    "DiffusionBValue": "Siemens (0019,100C); GE (0043,1039); Philips (2001,1003); UIH (0065,1009)",
-    "InversionTime": "Philips (2001,101B)",
+    "DiffusionBValue": "GE (0043,1039)",
     "ParallelReductionFactorInPlane": "Siemens (0051,1011); GE (0043,1083); UIH (0065,100D)",
     "ReceiveCoilName": "Siemens (0051,100F); GE (0043,1081)",
-    "EffectiveEchoSpacing": "Siemens (0019,1028); GE (0043,102C); UIH (0019,1028)",
+    "EffectiveEchoSpacing": "GE (0043,102C); UIH (0019,1028)",
+}
+
+
+_PRIVATE: dict[str, tuple[tuple[str, int, int], ...]] = {
+    "DiffusionBValue": (
+        ("SIEMENS MR HEADER", 0x0019, 0x0C),
+        ("Philips Imaging DD 001", 0x2001, 0x03),
+        ("Image Private Header", 0x0065, 0x09),
+    ),
+    "InversionTime": (("Philips Imaging DD 001", 0x2001, 0x1B),),
+    "NumberOfImagesInMosaic": (("SIEMENS MR HEADER", 0x0019, 0x0A), ("Image Private Header", 0x0065, 0x50)),
+    "BandwidthPerPixelPhaseEncode": (("SIEMENS MR HEADER", 0x0019, 0x28),),
 }
 
 
@@ -365,7 +380,15 @@ def _definition(row: tuple) -> ParameterDefinition:
     path = (tag,) if isinstance(tag, int) else tag
     enhanced = row[6] if len(row) > 6 else ()
     return ParameterDefinition(
-        keyword, path, label, unit, kind, modalities, enhanced, _PRIVATE_SOURCES.get(keyword, "")
+        keyword,
+        path,
+        label,
+        unit,
+        kind,
+        modalities,
+        enhanced,
+        _PRIVATE.get(keyword, ()),
+        _PRIVATE_SOURCES.get(keyword, ""),
     )
 
 

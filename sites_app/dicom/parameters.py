@@ -35,6 +35,9 @@ _BOOLEANS = {"YES": True, "Y": True, "NO": False, "N": False}
 _ALIASES = {"InPlanePhaseEncodingDirection": {"COLUMN": "COL"}}
 
 
+Rewrite = Mapping[int, Callable[[bytes], bytes]]
+
+
 class Unparsable(ValueError):
     """The value cannot be read as its parameter's kind."""
 
@@ -158,9 +161,7 @@ class ParameterReader:
         self._memo: dict[tuple[str, str, bytes, bool, str], Value | None | Unparsable] = {}
         self._by_modality: dict[str, tuple[ParameterDefinition, ...]] = {}
 
-    def read(
-        self, parsed: ParsedFile, modality: str, rewrite: Mapping[int, Callable[[bytes], bytes]]
-    ) -> Parameters:
+    def read(self, parsed: ParsedFile, modality: str, rewrite: Rewrite) -> Parameters:
         """Return the parameters of one file in the catalogue's units, with the tag each was read from."""
         found = Parameters()
         charset = parsed.text(0x00080005).split("\\")[0]
@@ -170,11 +171,11 @@ class ParameterReader:
             if len(definition.tag) == 1:
                 element = elements.get(definition.tag[0])
             else:
-                element = find(elements, definition.tag)
+                element = find(elements, definition.tag) if definition.tag else None
             if element is not None and element.items is None and element.value_end > element.value_start:
-                self._take(found, definition, definition.tag, element, parsed, charset, rewrite)
-            elif definition.enhanced:
-                self._read_enhanced(found, definition, parsed, charset, rewrite, shared, frames)
+                self._take(found, definition, path_text(definition.tag), element, parsed, charset, rewrite)
+            elif not self._read_enhanced(found, definition, parsed, charset, rewrite, shared, frames):
+                self._read_private(found, definition, parsed, charset, rewrite)
         return found
 
     def _definitions(self, modality: str) -> tuple[ParameterDefinition, ...]:
@@ -205,11 +206,11 @@ class ParameterReader:
         self,
         found: Parameters,
         definition: ParameterDefinition,
-        path: Path,
+        source: str,
         element: Element,
         parsed: ParsedFile,
         charset: str,
-        rewrite: Mapping[int, Callable[[bytes], bytes]],
+        rewrite: Rewrite,
     ) -> None:
         raw = parsed.data[element.value_start : element.value_end]
         change = rewrite.get(element.tag)
@@ -220,7 +221,7 @@ class ParameterReader:
             found.unparsable.append(definition.keyword)
         elif value is not None:
             found.values[definition.keyword] = value
-            found.sources[definition.keyword] = path_text(path)
+            found.sources[definition.keyword] = source
 
     def _read_enhanced(
         self,
@@ -228,17 +229,35 @@ class ParameterReader:
         definition: ParameterDefinition,
         parsed: ParsedFile,
         charset: str,
-        rewrite: Mapping[int, Callable[[bytes], bytes]],
+        rewrite: Rewrite,
         shared: Dataset | None,
         frames: list[Dataset],
-    ) -> None:
+    ) -> bool:
         for path in definition.enhanced:
             for start, prefix in ((parsed.elements, ()), (shared, (SHARED_GROUPS,))):
                 element = find(start, path) if start else None
                 if element is not None and element.items is None and element.value_end > element.value_start:
-                    self._take(found, definition, prefix + path, element, parsed, charset, rewrite)
-                    return
+                    source = path_text((*prefix, *path))
+                    self._take(found, definition, source, element, parsed, charset, rewrite)
+                    return True
             if frames and self._read_frames(found, definition, path, parsed, charset, frames):
+                return True
+        return False
+
+    def _read_private(
+        self,
+        found: Parameters,
+        definition: ParameterDefinition,
+        parsed: ParsedFile,
+        charset: str,
+        rewrite: Rewrite,
+    ) -> None:
+        for creator, group, number in definition.private:
+            element = find_private(parsed, creator, group, number)
+            if element is not None and element.value_end > element.value_start:
+                # Under VR UN (implicit VR) the value's form is not known; numbers as text are still read.
+                source = f"({group:04X},xx{number:02X}) {creator}"
+                self._take(found, definition, source, element, parsed, charset, rewrite)
                 return
 
     def _read_frames(
@@ -283,6 +302,20 @@ def find(dataset: Dataset | None, path: Iterable[int]) -> Element | None:
         if element is None:
             return None
     return element
+
+
+def find_private(parsed: ParsedFile, creator: str, group: int, number: int) -> Element | None:
+    """Return the top-level private element of a creator's block (PS3.5 7.8.1)."""
+    for block in range(0x10, 0x100):
+        reservation = parsed.elements.get(group << 16 | block)
+        if reservation is None:
+            if block > 0x1F:
+                return None
+            continue
+        if parsed.text(group << 16 | block) == creator:
+            element = parsed.elements.get(group << 16 | block << 8 | number)
+            return element if element is not None and element.items is None else None
+    return None
 
 
 def path_text(path: Path) -> str:
