@@ -1,4 +1,4 @@
-"""The hub's public API over HTTP, with nothing but the standard library; every path of the API is named here."""
+"""The hub's public API over HTTP, by the standard library alone; every path of the API is named here."""
 
 from __future__ import annotations
 
