@@ -44,7 +44,7 @@ def _known(observation: SeriesObservation, keyword: str) -> Any:
         if found is not None and found.unparsable:
             raise Undecidable(f"{keyword} could not be read")
         if found is not None and found.values:
-            raise Undecidable(f"{keyword} is missing in {found.missing} instances")
+            raise Undecidable(f"{keyword} is missing in {found.missing} images")
         raise Undecidable(f"{keyword} is not recorded")
     return value
 

@@ -21,8 +21,13 @@ def judge_completeness(completeness: Completeness, observation: SeriesObservatio
     Slices missing at either end leave no gap; a `count` rule on positions finds those.
     """
     geometry = observation.geometry
+    judged: list[Verdict | None]
     if not geometry.evaluable:
-        return (_not_evaluable(completeness, geometry),) if completeness.require_geometry else ()
+        judged = [
+            _not_evaluable(completeness, geometry) if completeness.require_geometry else None,
+            _orientations(completeness, geometry) if geometry.orientations > 1 else None,
+        ]
+        return tuple(verdict for verdict in judged if verdict is not None)
     judged = [
         _gaps(completeness, geometry),
         _spacing(completeness, geometry),
@@ -68,7 +73,7 @@ _PARAMETERS = {
 
 
 def _not_evaluable(completeness: Completeness, geometry: SeriesGeometry) -> Verdict:
-    reason = geometry.reason or "the images record no position in space"
+    reason = geometry.reason.rstrip(".") or "the images record no position in space"
     return _verdict(
         completeness,
         "geometry",
@@ -91,7 +96,7 @@ def _gaps(completeness: Completeness, geometry: SeriesGeometry) -> Verdict | Non
         return _verdict(completeness, "gaps", "Missing slices", expected, 0, COMPLIANT, detail)
     pitch = format_value(geometry.pitch_mm, "mm")
     named = [f"after position {index + 1} ({format_value(size, 'mm')})" for index, size in geometry.gaps]
-    where = ", ".join(named[:MAX_GAPS_NAMED])
+    where = ", ".join(named[:MAX_GAPS_NAMED]) or "in some of the volumes"
     if len(named) > MAX_GAPS_NAMED:
         where += f" and {len(named) - MAX_GAPS_NAMED} more gaps"
     detail = f"{_slices(missing)} missing {where}; neighbouring slices are {pitch} apart elsewhere."

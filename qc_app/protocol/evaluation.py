@@ -14,6 +14,7 @@ from qc_app.protocol.completeness import judge_completeness
 from qc_app.protocol.judging import CannotJudge, satisfies
 from qc_app.protocol.model import (
     COMPLIANT,
+    COUNTABLE,
     DEVIANT,
     NOT_EVALUABLE,
     SEVERITIES,
@@ -159,14 +160,16 @@ def _varies(rule: Rule, found: ParameterObservation) -> bool:
 def _judge_counted(rule: Rule, observation: SeriesObservation) -> Verdict:
     geometry = observation.geometry
     of = rule.test.arguments["of"]
+    # A mosaic has no position per slice, but says how many slices it holds.
+    derived = None if geometry.evaluable else observation.value(COUNTABLE[of])
     numbers = {
         "instances": observation.instances,
         "frames": observation.frames,
-        "positions": geometry.positions if geometry.evaluable else None,
-        "volumes": geometry.volumes if geometry.evaluable else None,
+        "positions": geometry.positions if geometry.evaluable else derived,
+        "volumes": geometry.volumes if geometry.evaluable else derived,
     }
     number = numbers[of]
-    if number is None:
+    if not isinstance(number, int) or isinstance(number, bool):
         return wording.uncountable(rule, of, geometry.reason)
     ok = number > 0 and satisfies(rule.test, number)
     return wording.counted(rule, of, number, COMPLIANT if ok else DEVIANT)

@@ -74,9 +74,7 @@ def _unusable(document: Any) -> list[tuple[str, str]]:
         if len(path) > MAX_DEPTH:
             return [(pointer(path), f"The document is nested more than {MAX_DEPTH} deep; write it flatter.")]
         if isinstance(value, int | float) and not isinstance(value, bool) and not is_number(value):
-            faults.append(
-                (pointer(path), "The number is not finite or too large; write a finite number.")
-            )
+            faults.append((pointer(path), "The number is not finite or too large; write a finite number."))
         if isinstance(value, Mapping):
             waiting.extend((item, (*path, key)) for key, item in value.items())
         elif isinstance(value, list | tuple):

@@ -88,7 +88,7 @@ def varying(rule: Rule, found: ParameterObservation) -> Verdict:
     odd = found.values[1:]
     detail = (
         f"{test.label} varies inside the series: {_counts_text(found.values, test.unit)}. Each value alone "
-        f"agrees with the protocol ({expected_text(test)}), but all instances must have the same."
+        f"agrees with the protocol ({expected_text(test)}), but all images must have the same."
     )
     action = (
         "Check that the series was acquired in one run and exported without mixing; repeat it with one "
@@ -109,7 +109,7 @@ def partly_missing(rule: Rule, found: ParameterObservation, outcome: str) -> Ver
     test = rule.test
     total = found.missing + sum(item.count for item in found.values)
     detail = (
-        f"{test.label} {test.tag} is not recorded in {found.missing} of {total} instances; the others have "
+        f"{test.label} {test.tag} is not recorded in {found.missing} of {total} images; the others have "
         f"{_values_text(found.values, test.unit)}."
     )
     return verdict(rule, found, outcome, detail, _record_it(test))
@@ -118,7 +118,7 @@ def partly_missing(rule: Rule, found: ParameterObservation, outcome: str) -> Ver
 def unparsable(rule: Rule, found: ParameterObservation) -> Verdict:
     test = rule.test
     detail = (
-        f"{test.label} {test.tag} could not be read in {found.unparsable} instances: it is not a valid value."
+        f"{test.label} {test.tag} could not be read in {found.unparsable} images: it is not a valid value."
     )
     return verdict(rule, found, NOT_EVALUABLE, detail, SEND_AGAIN)
 
@@ -191,7 +191,7 @@ def counted(rule: Rule, of: str, number: int, outcome: str) -> Verdict:
 
 
 def uncountable(rule: Rule, of: str, reason: str) -> Verdict:
-    detail = f"The {of} of the series cannot be counted: {reason or 'slice positions are not recorded'}."
+    detail = f"The {of} of the series cannot be counted: {reason.rstrip('.') or 'slice positions are not recorded'}."
     return _count_verdict(rule, None, NOT_EVALUABLE, detail, SEND_AGAIN)
 
 
@@ -301,10 +301,10 @@ def _record_it(test: Test) -> str:
 
 
 def _where(found: ParameterObservation, values: Sequence[ObservedValue]) -> str:
-    """Say in how many instances, where not in all of them alike."""
+    """Say in how many images (instances, or frames of one), where not in all of them alike."""
     total = sum(item.count for item in found.values) + found.missing + found.unparsable
     count = sum(item.count for item in values)
-    return f" in {count} of {total} instances" if count != total or len(found.values) > 1 else ""
+    return f" in {count} of {total} images" if count != total or len(found.values) > 1 else ""
 
 
 def _values_text(values: Sequence[ObservedValue], unit: str) -> str:
@@ -315,9 +315,7 @@ def _values_text(values: Sequence[ObservedValue], unit: str) -> str:
 
 
 def _counts_text(values: Sequence[ObservedValue], unit: str) -> str:
-    texts = [
-        f"{format_value(item.value, unit)} ({item.count} instances)" for item in values[:MAX_VALUES_NAMED]
-    ]
+    texts = [f"{format_value(item.value, unit)} ({item.count} images)" for item in values[:MAX_VALUES_NAMED]]
     more = len(values) - MAX_VALUES_NAMED
     return ", ".join(texts) + (f" and {more} more values" if more > 0 else "")
 

@@ -99,7 +99,7 @@ def test_one_deviating_instance_makes_the_series_deviant_and_is_named(entry, goo
 
     assert verdict.outcome == "deviant"
     assert verdict.instances == (f"{entry['parameter']}.2",)
-    assert "in 1 of 2 instances" in verdict.detail
+    assert "in 1 of 2 images" in verdict.detail
 
 
 def test_values_that_comply_but_vary_are_deviant_unless_the_rule_lets_them_vary():
@@ -331,6 +331,38 @@ def test_an_incomplete_series_is_deviant_unless_the_protocol_allows_it(change, n
     assert strict[f"completeness.{name}"].outcome == "deviant"
     assert strict[f"completeness.{name}"].action
     assert f"completeness.{name}" not in lenient
+
+
+def test_several_orientations_are_deviant_although_gaps_cannot_be_checked():
+    seen = observation(
+        geometry=replace(
+            WHOLE, evaluable=False, reason="The series holds 3 slice orientations.", orientations=3
+        )
+    )
+
+    found = verdicts(protocol(), seen)
+
+    assert found["completeness.orientation"].outcome == "deviant"
+    assert found["completeness.geometry"].outcome == "not_evaluable"
+    assert not found["completeness.geometry"].detail.endswith("..")
+
+
+def test_the_slices_of_a_mosaic_are_counted_by_what_it_says():
+    mosaic = replace(WHOLE, evaluable=False, reason="A mosaic has no position per slice.")
+    entry = rule("count", of="positions", min=60, max=60)
+
+    verdict = judge(entry, parameter("NumberOfPositions", 60), geometry=mosaic)
+
+    assert verdict.outcome == "compliant"
+    assert judge(entry, parameter("NumberOfPositions", 59), geometry=mosaic).outcome == "deviant"
+
+
+def test_slices_missing_from_a_volume_leave_no_gap_but_are_missing():
+    seen = observation(geometry=replace(WHOLE, missing_slices=1, volumes=5))
+
+    detail = verdicts(protocol(), seen)["completeness.gaps"].detail
+
+    assert detail.startswith("1 slice is missing in some of the volumes;")
 
 
 def test_the_gap_is_named():
