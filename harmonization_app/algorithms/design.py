@@ -40,6 +40,12 @@ def level_text(value: CovariateValue) -> str | None:
     return text or None
 
 
+def level_texts(values: Sequence[CovariateValue]) -> list[str | None]:
+    """Return every value as its level, None where it is missing; each distinct value is read once."""
+    known = {value: level_text(value) for value in set(values)}
+    return [known[value] for value in values]
+
+
 def as_number(value: CovariateValue) -> float:
     """Return a continuous value; NaN when it is missing, not a number or infinite."""
     if value is None or isinstance(value, bool):
@@ -53,7 +59,7 @@ def as_number(value: CovariateValue) -> float:
 
 def merged_labels(dataset: Dataset, specification: Specification) -> list[str | None]:
     """Return one batch label per scan after the plan's merges; None where it is missing."""
-    labels = [level_text(label) for label in dataset.batches]
+    labels = level_texts(dataset.batches)
     merges = specification.merge_batches
     return [None if label is None else merges.get(label, label) for label in labels]
 
@@ -85,7 +91,7 @@ def learn_coding(dataset: Dataset, specification: Specification) -> CovariateCod
             columns.append((covariate.name, None))
             ranges[covariate.name] = (min(numbers), max(numbers))
             continue
-        seen = sorted({text for text in map(level_text, values) if text is not None})
+        seen = sorted({text for text in level_texts(values) if text is not None})
         reference = covariate.reference if covariate.reference is not None else seen[0]
         ordered = (reference, *(level for level in seen if level != reference))
         levels[covariate.name] = ordered
@@ -103,7 +109,7 @@ def code_covariates(dataset: Dataset, coding: CovariateCoding) -> FloatArray:
         if level is None:
             matrix[:, position] = [as_number(value) for value in values]
         else:
-            texts = [level_text(value) for value in values]
+            texts = level_texts(values)
             matrix[:, position] = [math.nan if text is None else float(text == level) for text in texts]
     return matrix
 

@@ -11,7 +11,7 @@ from harmonization_app.algorithms.base import Dataset, Finding
 from harmonization_app.algorithms.design import (
     as_number,
     build_design,
-    level_text,
+    level_texts,
     merged_labels,
     select_features,
 )
@@ -121,7 +121,7 @@ def _apply_continuous(model: Model, dataset: Dataset, name: str) -> list[Finding
 
 
 def _apply_categorical(model: Model, dataset: Dataset, name: str) -> list[Finding]:
-    texts = [level_text(value) for value in dataset.covariates[name]]
+    texts = level_texts(dataset.covariates[name])
     findings = []
     missing = tuple(row for row, text in zip(dataset.rows, texts, strict=True) if text is None)
     if missing:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from harmonization_app.algorithms.base import Dataset, Finding, FloatArray
-from harmonization_app.algorithms.design import Design, as_number, level_text
+from harmonization_app.algorithms.design import Design, as_number, level_texts
 from harmonization_app.algorithms.specification import Covariate, Specification
 from harmonization_app.diagnostics.wording import listed
 
@@ -79,7 +79,7 @@ def _continuous(dataset: Dataset, name: str) -> list[Finding]:
 
 def _categorical(dataset: Dataset, covariate: Covariate) -> list[Finding]:
     name = covariate.name
-    texts = [level_text(value) for value in dataset.covariates[name]]
+    texts = level_texts(dataset.covariates[name])
     missing = tuple(row for row, text in zip(dataset.rows, texts, strict=True) if text is None)
     if missing:
         message = f"{name} is missing in {len(missing)} row(s): {listed(missing)}."

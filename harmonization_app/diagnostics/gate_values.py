@@ -20,7 +20,8 @@ def check_features(dataset: Dataset, specification: Specification) -> list[Findi
     findings = _repeated("duplicate_feature", "feature name", dataset.features)
     findings += _repeated("duplicate_row", "row key", dataset.rows)
     planned = specification.features or dataset.features
-    lacking = tuple(name for name in planned if name not in set(dataset.features))
+    present = set(dataset.features)
+    lacking = tuple(name for name in planned if name not in present)
     if lacking:
         message = f"The table lacks features the plan names: {listed(lacking)}."
         findings.append(Finding("unknown_feature", "stop", message, columns=lacking))
@@ -45,11 +46,12 @@ def check_values(
         )
         findings.append(Finding("constant_feature", "warn", message, columns=names))
     if grouping is not None:
+        constant = set(uniform)
         lacking = _sparse(
-            dataset, specification, batches, grouping, [i for i in missing if i not in set(uniform)]
+            dataset, specification, batches, grouping, [i for i in missing if i not in constant]
         )
         findings += lacking
-        findings += _constant_in_batch(dataset, batches, grouping, set(uniform))
+        findings += _constant_in_batch(dataset, batches, grouping, constant)
         left_out = {name for finding in lacking for name in finding.columns}
         left_out |= {dataset.features[i] for i in uniform}
         findings += _features_for_eb(dataset, specification, left_out)
