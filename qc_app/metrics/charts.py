@@ -1,8 +1,8 @@
 """Control charts on standardized values, and the prediction limit for a young baseline.
 
-All charts take z = (value - baseline mean)/baseline sd as a float array (n,) in order of time and return arrays (n,).
-Sources: Montgomery, Introduction to Statistical Quality Control; Westgard et al. 1981, Clin Chem 27:493;
-Roberts 1959, Technometrics 1:239; Page 1954, Biometrika 41:100.
+All charts take z = (value - baseline mean)/baseline sd as a float array (n,) in order of time and return
+arrays (n,). Sources: Montgomery, Introduction to Statistical Quality Control; Westgard et al. 1981, Clin
+Chem 27:493; Roberts 1959, Technometrics 1:239; Page 1954, Biometrika 41:100.
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ def _run(flags: Flags, length: int) -> Flags:
 def prediction_limit(count: int) -> float:
     """Return how many baseline sd the next value may lie from the mean of `count` >= 2 values.
 
-    t(0.99865, n-1) sqrt(1 + 1/n): the three-sigma limit made honest for a mean and sd estimated from few scans
-    (Hahn and Meeker, Statistical Intervals).
+    t(0.99865, n-1) sqrt(1 + 1/n): the three-sigma limit made honest for a mean and sd estimated from few
+    scans (Hahn and Meeker, Statistical Intervals).
     """
     if count < 2:
         raise ValueError("A prediction limit needs at least two values.")
@@ -122,9 +122,10 @@ def robust_sd_from_differences(values: Values) -> float:
 def level_breaks(values: Values, min_size: int = 5, penalty_factor: float = 3.0) -> tuple[int, ...]:
     """Return the first index of every new level, by optimal partitioning with squared error.
 
-    The cost of a partition is the squared error around segment means, of values divided by the robust sd of their
-    differences, plus penalty_factor ln(n) a break (Killick et al. 2012, JASA 107:1590; the linear-kernel criterion of
-    Arlot et al. 2019, JMLR 20:162). Empty when the series is shorter than two segments or does not vary.
+    The cost of a partition is the squared error around segment means, of values divided by the robust sd of
+    their differences, plus penalty_factor ln(n) a break (Killick et al. 2012, JASA 107:1590; the linear-
+    kernel criterion of Arlot et al. 2019, JMLR 20:162). Empty when the series is shorter than two segments
+    or does not vary.
     """
     count, scale = len(values), robust_sd_from_differences(values)
     if count < 2 * min_size or scale <= 0:

@@ -1,4 +1,4 @@
-"""Decode compressed instances in a child process that can be killed, so that a bad file costs one series only."""
+"""Decode compressed instances in a child process that can be killed: a bad file costs one series only."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def decode_instances(headers: Sequence[InstanceHeader]) -> Iterator[NDArray[Any]
         if syntax not in SUPPORTED:
             raise PixelsUnavailable(
                 "unsupported_transfer_syntax",
-                f"The transfer syntax {syntax or '(none)'} cannot be decoded here. Export the series uncompressed.",
+                f"Transfer syntax {syntax or '(none)'} cannot be decoded here. Export the series uncompressed.",
             )
         if header.layout.floating:
             raise PixelsUnavailable(

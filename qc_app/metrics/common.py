@@ -17,7 +17,7 @@ _COMPLETENESS = (
 
 
 def completeness(pixels: SeriesPixels) -> list[Metric]:
-    """Count slices, missing and repeated positions and incomplete volumes; not computable without positions."""
+    """Count slices, gaps, repeated positions and incomplete volumes; not computable without positions."""
     geometry = pixels.geometry
     if geometry.problem is not None:
         return [not_computable(name, geometry.problem) for name in _COMPLETENESS]

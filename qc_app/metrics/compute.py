@@ -12,8 +12,8 @@ __all__ = ["METRICS", "METRICS_VERSION", "Metric", "MetricDefinition", "compute_
 def compute_metrics(pixels: SeriesPixels) -> tuple[Metric, ...]:
     """Return every metric of the series' modality, in the registry's order; deterministic.
 
-    A metric that cannot be computed has value None and a reason; no value is NaN or infinite. A modality other than
-    MR, CT and PT gets the common metrics only.
+    A metric that cannot be computed has value None and a reason; no value is NaN or infinite. A modality
+    other than MR, CT and PT gets the common metrics only.
     """
     found = [*common.completeness(pixels), common.saturation(pixels)]
     if pixels.modality == "MR":

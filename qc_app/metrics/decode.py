@@ -2,9 +2,10 @@
 
     python -I decode.py REQUEST_JSON  < encapsulated pixel data  > decoded frames
 
-Standard input holds the value of Pixel Data (7FE0,0010) of one or more instances, one after the other. Standard
-output receives the frames in order, C order, little endian, Bits Allocated wide. A failure ends with status 1 and one
-line on standard error. This module imports nothing of the hub, so that it starts fast and in isolated mode.
+Standard input holds the value of Pixel Data (7FE0,0010) of one or more instances, one after the other.
+Standard output receives the frames in order, C order, little endian, Bits Allocated wide. A failure ends
+with status 1 and one line on standard error. This module imports nothing of the hub, so that it starts fast
+and in isolated mode.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def main() -> int:
             for frame in _decode_instance(value, instance):
                 sys.stdout.buffer.write(frame)
         sys.stdout.buffer.flush()
-    except BaseException as error:  # noqa: BLE001 - pyo3's PanicException is no Exception
+    except BaseException as error:  # pyo3's PanicException is no Exception
         sys.stderr.write(f"{type(error).__name__}: {str(error)[:300]}\n")
         return 1
     return 0
@@ -89,23 +90,21 @@ def _decode_jpeg(encoded: bytes, syntax: str) -> Any:
 def _decode_with_pydicom(encoded: bytes, instance: dict[str, Any]) -> Any:
     """Decode RLE, JPEG 2000 and HTJ2K with the plug-ins that pydicom finds."""
     from pydicom.encaps import encapsulate
-    from pydicom.pixels import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
 
+    options: dict[str, Any] = {
+        "rows": instance["rows"],
+        "columns": instance["columns"],
+        "number_of_frames": 1,
+        "samples_per_pixel": 1,
+        "photometric_interpretation": instance["photometric"],
+        "pixel_representation": int(instance["signed"]),
+        "bits_allocated": instance["bits_allocated"],
+        "bits_stored": instance["bits_stored"],
+        "pixel_keyword": "PixelData",
+    }
     decoder = get_decoder(instance["transfer_syntax"])
-    pixels, _ = decoder.as_array(
-        encapsulate([encoded]),
-        raw=True,
-        index=0,
-        rows=instance["rows"],
-        columns=instance["columns"],
-        number_of_frames=1,
-        samples_per_pixel=1,
-        photometric_interpretation=instance["photometric"],
-        pixel_representation=int(instance["signed"]),
-        bits_allocated=instance["bits_allocated"],
-        bits_stored=instance["bits_stored"],
-        pixel_keyword="PixelData",
-    )
+    pixels, _ = decoder.as_array(encapsulate([encoded]), raw=True, index=0, **options)
     return pixels
 
 

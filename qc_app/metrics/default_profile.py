@@ -7,7 +7,9 @@ from typing import Any
 from qc_app.metrics.profile import PROFILE_SCHEMA_NAME
 
 
-def _rule(metric: str, *, required: bool = True, warn: Any = None, fail: Any = None, note: str = "") -> dict[str, Any]:
+def _rule(
+    metric: str, *, required: bool = True, warn: Any = None, fail: Any = None, note: str = ""
+) -> dict[str, Any]:
     rule: dict[str, Any] = {"metric": metric, "required": required}
     rule |= {kind: band for kind, band in (("warn", warn), ("fail", fail)) if band is not None}
     return rule | ({"note": note} if note else {})
@@ -44,7 +46,9 @@ DEFAULT_PROFILE: dict[str, Any] = {
             *_STACK,
             _rule("saturated_fraction", warn={"max": 0.01}),
             _rule("hu_scale_suspect", fail={"max": 0}),
-            _rule("air_hu", required=False, warn={"min": -1015, "max": -975}, fail={"min": -1050, "max": -900}),
+            _rule(
+                "air_hu", required=False, warn={"min": -1015, "max": -975}, fail={"min": -1050, "max": -900}
+            ),
             _rule("water_hu", required=False, warn={"min": -4, "max": 4}, fail={"min": -10, "max": 10}),
             _rule("uniformity_hu", required=False, warn={"min": -4, "max": 4}, fail={"min": -8, "max": 8}),
             _rule("noise_global_hu", required=False, warn={"max": 40}, fail={"max": 80}),

@@ -39,7 +39,8 @@ class ChangePoint:
 class DriftAlert:
     """One signal. `index` is the value's place in the caller's sequence.
 
-    `rule` is 1_3s, 2_2s, R_4s, 4_1s, 10_x, ewma, cusum or prediction; `statistic` and `limit` are in baseline sd.
+    `rule` is 1_3s, 2_2s, R_4s, 4_1s, 10_x, ewma, cusum or prediction; `statistic` and `limit` are in
+    baseline sd.
     """
 
     index: int
@@ -56,8 +57,8 @@ class DriftAlert:
 class Segment:
     """Scans between two scanner changes, and the baseline that later scans are judged by.
 
-    `method` is "charts" (at least 20 baseline scans and later ones), "prediction" (each scan against those before it,
-    from the sixth), "learning" (too few to judge) or "constant" (the baseline does not vary).
+    `method` is "charts" (at least 20 baseline scans and later ones), "prediction" (each scan against those
+    before it, from the sixth), "learning" (too few to judge) or "constant" (the baseline does not vary).
     """
 
     number: int
@@ -109,10 +110,10 @@ def assess(
 ) -> DriftAssessment:
     """Assess one metric of one scanner over time; values may come in any order of time.
 
-    A scanner change closes the baseline: charts never compare across it, the change is reported as a difference
-    instead. Within a segment the first 20 scans are the baseline and later ones are charted; before that each scan
-    is held against the prediction limit of those before it, because charts on a short baseline alarm falsely (23 % of
-    runs of 20 scans at 10 baseline scans).
+    A scanner change closes the baseline: charts never compare across it, the change is reported as a
+    difference instead. Within a segment the first 20 scans are the baseline and later ones are charted;
+    before that each scan is held against the prediction limit of those before it, because charts on a short
+    baseline alarm falsely (23 % of runs of 20 scans at 10 baseline scans).
 
     Raises ValueError when values and times differ in number.
     """
@@ -129,7 +130,8 @@ def assess(
         segments.append(segment)
         alerts += found
     changes = tuple(
-        _level_change(before, after, values) for before, after in zip(segments[:-1], segments[1:], strict=True)
+        _level_change(before, after, values)
+        for before, after in zip(segments[:-1], segments[1:], strict=True)
     )
     breaks = tuple(order[place] for place in charts.level_breaks(series))
     return DriftAssessment(tuple(segments), tuple(alerts), changes, breaks, skipped)
@@ -153,7 +155,12 @@ def _split(
 
 
 def _assess_segment(
-    number: int, label: str, places: Sequence[int], series: Values, order: Sequence[int], times: Sequence[datetime]
+    number: int,
+    label: str,
+    places: Sequence[int],
+    series: Values,
+    order: Sequence[int],
+    times: Sequence[datetime],
 ) -> tuple[Segment, list[DriftAlert]]:
     values = series[places[0] : places[-1] + 1]
     indices = tuple(order[place] for place in places)
@@ -168,11 +175,19 @@ def _assess_segment(
             signals += _chart_signals((values[BASELINE_SCANS:] - mean) / sd, BASELINE_SCANS)
         else:
             method = "constant"
-    segment = Segment(
-        number, label, times[indices[0]], times[indices[-1]], indices, float(np.median(values)), len(baseline), mean, sd, method
-    )  # fmt: skip
+    start, end, median = times[indices[0]], times[indices[-1]], float(np.median(values))
+    segment = Segment(number, label, start, end, indices, median, len(baseline), mean, sd, method)
     alerts = [
-        DriftAlert(indices[place], times[indices[place]], float(values[place]), rule, statistic, limit, number, detail)
+        DriftAlert(
+            indices[place],
+            times[indices[place]],
+            float(values[place]),
+            rule,
+            statistic,
+            limit,
+            number,
+            detail,
+        )
         for place, rule, statistic, limit, detail in sorted(signals)
     ]
     return segment, alerts
@@ -201,13 +216,21 @@ def _prediction_signals(baseline: Values) -> list[_Signal]:
 def _chart_signals(z: Values, offset: int) -> list[_Signal]:
     """Return every Shewhart signal and the onset of every run of EWMA, CUSUM and Westgard signals."""
     signals: list[_Signal] = [
-        (offset + place, "1_3s", float(z[place]), charts.SHEWHART_LIMIT, f"{abs(z[place]):.1f} sd from the baseline")
+        (
+            offset + place,
+            "1_3s",
+            float(z[place]),
+            charts.SHEWHART_LIMIT,
+            f"{abs(z[place]):.1f} sd from the baseline",
+        )
         for place in np.flatnonzero(charts.shewhart(z)).tolist()
     ]
     smooth = charts.ewma(z)
     for place in _onsets(smooth.signals):
         detail = "the exponentially weighted mean left its limits: a lasting shift"
-        signals.append((offset + place, "ewma", float(smooth.statistic[place]), float(smooth.limit[place]), detail))
+        signals.append(
+            (offset + place, "ewma", float(smooth.statistic[place]), float(smooth.limit[place]), detail)
+        )
     sums = charts.cusum(z)
     for place in _onsets(sums.signals):
         up = sums.upper[place] > charts.CUSUM_LIMIT
@@ -216,7 +239,9 @@ def _chart_signals(z: Values, offset: int) -> list[_Signal]:
         signals.append((offset + place, "cusum", statistic, charts.CUSUM_LIMIT, detail))
     for rule, flags in charts.westgard(z).items():
         bound = {"2_2s": 2.0, "R_4s": 2.0, "4_1s": 1.0, "10_x": 0.0}[rule]
-        signals += [(offset + place, rule, float(z[place]), bound, WESTGARD_TEXT[rule]) for place in _onsets(flags)]
+        signals += [
+            (offset + place, rule, float(z[place]), bound, WESTGARD_TEXT[rule]) for place in _onsets(flags)
+        ]
     return signals
 
 
@@ -226,14 +251,18 @@ def _onsets(flags: charts.Flags) -> list[int]:
 
 
 def _level_change(before: Segment, after: Segment, values: Sequence[float | None]) -> LevelChange:
-    first, second = (np.array([values[i] for i in side.indices], dtype=np.float64) for side in (before, after))
+    first, second = (
+        np.array([values[i] for i in side.indices], dtype=np.float64) for side in (before, after)
+    )
     delta = after.median - before.median
     low = high = None
     reason = None
     if min(len(first), len(second)) < PREDICTION_SCANS:
         reason = f"fewer than {PREDICTION_SCANS} scans on one side of the change"
     else:
-        half = float(stats.norm.ppf(0.5 + CONFIDENCE / 2)) * math.sqrt(_median_variance(first) + _median_variance(second))
+        half = float(stats.norm.ppf(0.5 + CONFIDENCE / 2)) * math.sqrt(
+            _median_variance(first) + _median_variance(second)
+        )
         low, high = delta - half, delta + half
     return LevelChange(after.start, after.label, len(first), len(second), delta, low, high, reason)
 

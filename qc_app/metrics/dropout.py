@@ -20,9 +20,10 @@ THIN_ABOVE_PX = 160
 def dropout(pixels: SeriesPixels, foreground: Mask, stride: int) -> Metric:
     """Count slices whose median is below 0.85 of the 7-slice median.
 
-    `foreground` is the object in every `stride`-th slice. A slice is measured where both the object two sampled slices
-    before it and that two after it reach: a dropped slice falls out of its own mask, and beyond the object's ends
-    there is no signal to lose. Large matrices are read at every second row and column.
+    `foreground` is the object in every `stride`-th slice. A slice is measured where both the object two
+    sampled slices before it and that two after it reach: a dropped slice falls out of its own mask, and
+    beyond the object's ends there is no signal to lose. Large matrices are read at every second row and
+    column.
     """
     if pixels.slice_count < MIN_SLICES:
         return not_computable("dropout_slices", f"fewer than {MIN_SLICES} slices")

@@ -1,8 +1,8 @@
 """Read single values from a parsed data set without converting the rest of it.
 
 pydicom keeps each element as bytes until it is asked for; converting one costs more than reading the file.
-Every reader returns nothing (an empty tuple, None or "") for an element that is absent, empty or not parsable;
-the caller decides what that means.
+Every reader returns nothing (an empty tuple, None or "") for an element that is absent, empty or not
+parsable; the caller decides what that means.
 """
 
 from __future__ import annotations

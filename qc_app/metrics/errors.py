@@ -9,8 +9,8 @@ class PixelsUnavailable(HubError):
     """The pixels of a series cannot be used, so no metric may be reported for it.
 
     `code` is one of: no_instances, unreadable, no_pixel_data, truncated, wrong_length, unsupported_pixels,
-    unsupported_transfer_syntax, too_large, undecodable, decode_timeout, mixed_matrix, mixed_modality, bad_rescale,
-    bad_geometry.
+    unsupported_transfer_syntax, too_large, undecodable, decode_timeout, mixed_matrix, mixed_modality,
+    bad_rescale, bad_geometry.
     """
 
     title = "The pixels of this series cannot be used"

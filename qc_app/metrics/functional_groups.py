@@ -38,7 +38,7 @@ def multiframe_facts(dataset: Dataset, frame_count: int) -> tuple[tuple[Dataset,
     if len(per_frame) != frame_count:
         raise PixelsUnavailable(
             "bad_geometry",
-            f"{len(per_frame)} Per-frame Functional Groups for {frame_count} frames. Export the series again.",
+            f"{len(per_frame)} Per-frame Functional Groups for {frame_count} frames. Export it again.",
         )
     shared_item = elements.first_item(dataset, _SHARED)
     shared = _group_items(shared_item) if shared_item is not None else ()

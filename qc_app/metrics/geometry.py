@@ -20,11 +20,11 @@ REGULAR_FRACTION = 0.05
 class StackGeometry:
     """The frames of a series as a grid of volumes by positions.
 
-    `order` lists the frames sorted by position, then by what tells frames at one position apart.
-    `index` (volumes, positions) holds places in that sorted list, -1 where a volume lacks a position.
-    `positions_mm` are the projections of Image Position (Patient) on the slice normal, ascending; empty when unknown,
-    and then `problem` says why. `missing_mm` and `duplicate_mm` are positions; `irregular` is the largest relative
-    departure from the pitch, gaps of whole slices aside.
+    `order` lists the frames sorted by position, then by what tells frames at one position apart. `index`
+    (volumes, positions) holds places in that sorted list, -1 where a volume lacks a position.
+    `positions_mm` are the projections of Image Position (Patient) on the slice normal, ascending; empty
+    when unknown, and then `problem` says why. `missing_mm` and `duplicate_mm` are positions; `irregular` is
+    the largest relative departure from the pitch, gaps of whole slices aside.
     """
 
     order: NDArray[np.intp]
@@ -46,10 +46,9 @@ def arrange(frames: Sequence[FrameFacts]) -> StackGeometry:
             order, np.arange(len(frames), dtype=np.intp)[None], (), None, (), (), None, problem
         )
     row, column = np.array(frames[0].orientation).reshape(2, 3)
-    projected = np.array([frame.position for frame in frames]) @ np.cross(row, column)
-    order = np.array(
-        sorted(range(len(frames)), key=lambda i: (round(projected[i], 2), frames[i].order)), dtype=np.intp
-    )
+    projected: NDArray[np.float64] = np.array([frame.position for frame in frames]) @ np.cross(row, column)
+    rounded = projected.round(2).tolist()
+    order = np.array(sorted(range(len(frames)), key=lambda i: (rounded[i], frames[i].order)), dtype=np.intp)
     groups = _group_positions(projected[order])
     counts = np.array([len(group) for group in groups])
     volumes = int(np.bincount(counts).argmax())

@@ -38,8 +38,9 @@ class PixelLayout:
 class FrameFacts:
     """Where one frame lies, how its stored values become real ones, and what tells it from its neighbours.
 
-    `position` and `orientation` are Image Position and Orientation (Patient), in mm and direction cosines, () when
-    absent. `order` sorts frames at one position: temporal position, echo time, instance and frame number.
+    `position` and `orientation` are Image Position and Orientation (Patient), in mm and direction cosines,
+    () when absent. `order` sorts frames at one position: temporal position, echo time, instance and frame
+    number.
     """
 
     position: tuple[float, ...]
@@ -73,7 +74,8 @@ class InstanceHeader:
 def read_header(data: bytes | memoryview) -> InstanceHeader:
     """Read one Part 10 instance up to its pixels.
 
-    Raises PixelsUnavailable (unreadable, no_pixel_data, unsupported_pixels, too_large, bad_rescale, bad_geometry).
+    Raises PixelsUnavailable (unreadable, no_pixel_data, unsupported_pixels, too_large, bad_rescale,
+    bad_geometry).
     """
     opened = open_instance(data)
     dataset = opened.dataset
@@ -89,7 +91,7 @@ def read_header(data: bytes | memoryview) -> InstanceHeader:
     except Exception as error:
         raise PixelsUnavailable(
             "unreadable",
-            f"The image attributes cannot be read ({type(error).__name__}). Export the instance again and resend it.",
+            f"The image attributes cannot be read ({type(error).__name__}). Export it again.",
         ) from error
 
 

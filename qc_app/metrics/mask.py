@@ -1,7 +1,7 @@
 """Where the object is and where air is, from the pixels alone.
 
-Morphology uses squares in the image plane and treats what lies outside the image as the pixels at its edge, so that
-first and last slices and objects at the border stay (scipy's default loses them).
+Morphology uses squares in the image plane and treats what lies outside the image as the pixels at its edge,
+so that first and last slices and objects at the border stay (scipy's default loses them).
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ _IN_PLANE = ndimage.generate_binary_structure(3, 1) & np.array([False, True, Fal
 class Regions:
     """The object, the object without its rim, and the background beyond a margin; each (slices, rows, columns).
 
-    `fills_field` says that no dark background exists: then the object is the whole field and the background empty.
+    `fills_field` says that no dark background exists: then the object is the whole field and the background
+    empty.
     """
 
     foreground: Mask
@@ -58,7 +59,7 @@ def find_regions(volume: Volume, padded: Mask | None = None) -> Regions:
 
 
 def _threshold(volume: Volume, valid: Volume) -> tuple[Mask, bool]:
-    """Return the voxels above Otsu's threshold, or the whole field where the two classes are not object and air."""
+    """Return the voxels above Otsu's threshold, or the whole field where the classes are not object and air."""
     if valid.size == 0:
         return np.zeros(volume.shape, dtype=bool), True
     sample = valid.ravel()[:: max(1, valid.size // 500_000)]

@@ -3,51 +3,32 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from qc_app.metrics.artefacts import background_artefact, ghost_to_signal, inhomogeneity
 from qc_app.metrics.dropout import dropout
-from qc_app.metrics.mask import Mask, Regions, Volume, dilate, erode, find_regions
+from qc_app.metrics.mask import Volume
+from qc_app.metrics.mr_sample import MIN_OBJECT_VOXELS, Sample, take_sample
 from qc_app.metrics.pixels import SeriesPixels
 from qc_app.metrics.registry import METRICS, MR, Metric, measured, not_computable
+from qc_app.metrics.temporal import NAMES as TEMPORAL_NAMES
+from qc_app.metrics.tissue import tissue_classes, tissue_contrast
 
-MAX_SAMPLED_SLICES = 64
-MIN_OBJECT_VOXELS = 200
-MIN_REGION_FRACTION = 0.02
-MIN_GHOST_FRACTION = 0.01
-MAX_ZERO_FRACTION = 0.5
 RAYLEIGH_SD = math.sqrt(2.0 - math.pi / 2.0)
 RAYLEIGH_RATIO_RANGE = (1.75, 2.05)
-RAYLEIGH_999_TO_MEDIAN = math.sqrt(math.log(1000.0) / math.log(2.0))
 NORMAL_MAD = 0.6745
 LAPLACIAN_GAIN = 6.0
-FIT_SAMPLES = 20_000
-MIN_CLASS_FRACTION = 0.1
-MIN_CLASS_SEPARATION_SD = 4.0
 
 _NAMES = tuple(
     name
     for name, definition in METRICS.items()
-    if definition.modalities == (MR,) and definition.citation[:8] not in ("Friedman", "Weisskof", "Power et")
+    if definition.modalities == (MR,) and name not in TEMPORAL_NAMES
 )
 
 
-@dataclass(frozen=True, eq=False)
-class _Sample:
-    """Every `stride`-th slice of the first volume and its regions; the noise estimates do not depend on the stride."""
-
-    volume: Volume
-    regions: Regions
-    stride: int
-    inner: NDArray[np.float32]
-    background: NDArray[np.float32]
-    background_problem: str | None
-
-
 def metrics(pixels: SeriesPixels) -> list[Metric]:
-    """Return all MR metrics of the first volume; volumes above 64 slices are sampled at a constant slice stride."""
+    """Return all MR metrics of the first volume, from at most 64 slices at a constant stride."""
     problem = pixels.geometry.problem
     if problem is None and (pixels.shape[1] < 16 or pixels.shape[2] < 16):
         problem = "the image is smaller than 16 x 16 pixels"
@@ -55,52 +36,27 @@ def metrics(pixels: SeriesPixels) -> list[Metric]:
         problem = "the image has negative values (phase or real part), so it is no magnitude image"
     if problem is not None:
         return [not_computable(name, problem) for name in _NAMES]
-    sample = _sample(pixels)
+    sample = take_sample(pixels)
     if sample.inner.size < MIN_OBJECT_VOXELS:
         reason = "no object large enough to measure was found"
         found = [not_computable(name, reason) for name in _NAMES if name != "efc"]
         return [*found, _efc_metric(pixels)]
+    tissues = tissue_classes(sample.inner)
     return [
         *_signal(pixels, sample),
         *_background(sample),
         *_noise_and_snr(pixels, sample),
         *_contrast(sample),
         _efc_metric(pixels),
-        _ghost(pixels, sample),
-        _background_artefact(sample),
-        _inhomogeneity(sample),
+        ghost_to_signal(pixels, sample),
+        background_artefact(sample),
+        inhomogeneity(sample, tissues),
         dropout(pixels, sample.regions.foreground, sample.stride),
-        *_tissues(sample),
+        *tissue_contrast(sample, tissues),
     ]
 
 
-def _sample(pixels: SeriesPixels) -> _Sample:
-    stride = -(-pixels.slice_count // MAX_SAMPLED_SLICES)
-    chosen = slice(None, None, stride)
-    volume = pixels.values(0, chosen)
-    regions = find_regions(volume, pixels.padded(0, chosen))
-    background = volume[regions.background]
-    return _Sample(
-        volume,
-        regions,
-        stride,
-        volume[regions.inner],
-        background,
-        _background_problem(volume, regions, background),
-    )
-
-
-def _background_problem(volume: Volume, regions: Regions, background: NDArray[np.float32]) -> str | None:
-    if regions.fills_field:
-        return "the object fills the field of view, so there is no background"
-    if background.size < MIN_REGION_FRACTION * volume.size:
-        return "less than 2 % of the voxels are background"
-    if np.count_nonzero(background == 0) >= MAX_ZERO_FRACTION * background.size:
-        return "at least half of the background is exactly zero (masked by the scanner)"
-    return None
-
-
-def _signal(pixels: SeriesPixels, sample: _Sample) -> list[Metric]:
+def _signal(pixels: SeriesPixels, sample: Sample) -> list[Metric]:
     mean = float(sample.inner.mean(dtype=np.float64))
     sd = float(sample.inner.std(dtype=np.float64))
     cv = (
@@ -111,7 +67,7 @@ def _signal(pixels: SeriesPixels, sample: _Sample) -> list[Metric]:
     return [measured("foreground_mean", mean), cv, _volume(pixels, sample)]
 
 
-def _volume(pixels: SeriesPixels, sample: _Sample) -> Metric:
+def _volume(pixels: SeriesPixels, sample: Sample) -> Metric:
     spacing, pitch = pixels.pixel_spacing_mm, pixels.geometry.pitch_mm
     if spacing is None or pitch is None:
         return not_computable("foreground_volume", "Pixel Spacing or the slice pitch is not known")
@@ -126,7 +82,7 @@ def _volume(pixels: SeriesPixels, sample: _Sample) -> Metric:
     return measured("foreground_volume", voxels * spacing[0] * spacing[1] * pitch / 1000.0)
 
 
-def _background(sample: _Sample) -> list[Metric]:
+def _background(sample: Sample) -> list[Metric]:
     names = ("background_mean", "background_sd")
     if sample.background_problem is not None:
         return [not_computable(name, sample.background_problem) for name in names]
@@ -134,7 +90,7 @@ def _background(sample: _Sample) -> list[Metric]:
     return [measured(names[0], float(mean)), measured(names[1], float(sd))]
 
 
-def _noise_and_snr(pixels: SeriesPixels, sample: _Sample) -> list[Metric]:
+def _noise_and_snr(pixels: SeriesPixels, sample: Sample) -> list[Metric]:
     mean = float(sample.inner.mean(dtype=np.float64))
     result = []
     estimates = (("background", rayleigh_sigma(sample)), ("residual", _residual_sigma(pixels, sample)))
@@ -146,8 +102,8 @@ def _noise_and_snr(pixels: SeriesPixels, sample: _Sample) -> list[Metric]:
     return result
 
 
-def rayleigh_sigma(sample: _Sample) -> tuple[float | None, str]:
-    """Return the noise sigma from the background, or None and why; refused where the background is not Rayleigh."""
+def rayleigh_sigma(sample: Sample) -> tuple[float | None, str]:
+    """Return sigma from the background, or None and why; refused where the background is not Rayleigh."""
     if sample.background_problem is not None:
         return None, sample.background_problem
     mean, sd = float(sample.background.mean(dtype=np.float64)), float(sample.background.std(dtype=np.float64))
@@ -156,13 +112,13 @@ def rayleigh_sigma(sample: _Sample) -> tuple[float | None, str]:
     low, high = RAYLEIGH_RATIO_RANGE
     if not low <= mean / sd <= high:
         return None, (
-            f"background mean/sd is {mean / sd:.2f}, outside {low} to {high} (Rayleigh 1.91): the background is not air, "
-            "or several coils were combined"
+            f"background mean/sd is {mean / sd:.2f}, outside {low} to {high} (Rayleigh 1.91): "
+            "the background is not air, or several coils were combined"
         )
     return sd / RAYLEIGH_SD, ""
 
 
-def _residual_sigma(pixels: SeriesPixels, sample: _Sample) -> tuple[float | None, str]:
+def _residual_sigma(pixels: SeriesPixels, sample: Sample) -> tuple[float | None, str]:
     if pixels.interpolated:
         return (
             None,
@@ -182,7 +138,7 @@ def laplacian(volume: Volume) -> Volume:
     return both
 
 
-def _contrast(sample: _Sample) -> list[Metric]:
+def _contrast(sample: Sample) -> list[Metric]:
     names = ("foreground_background_contrast", "fber", "fber_median")
     if sample.background_problem is not None:
         return [not_computable(name, sample.background_problem) for name in names]
@@ -217,89 +173,3 @@ def entropy_focus(pixels: SeriesPixels) -> float | None:
         return None
     norm = math.sqrt(squares)
     return -(entropy - math.log(norm) * total) / norm / (math.sqrt(count) * math.log(math.sqrt(count)))
-
-
-def _ghost(pixels: SeriesPixels, sample: _Sample) -> Metric:
-    name = "ghost_to_signal"
-    if pixels.phase_encoding_axis is None:
-        return not_computable(name, "In-plane Phase Encoding Direction (0018,1312) is missing or not unique")
-    if sample.background_problem is not None:
-        return not_computable(name, sample.background_problem)
-    foreground = sample.regions.foreground
-    axis = 1 + pixels.phase_encoding_axis
-    half = sample.volume.shape[axis] // 2
-    outside: Mask = sample.regions.background
-    ghost = erode(np.roll(foreground, half, axis=axis), 2) & outside
-    elsewhere = ~dilate(np.roll(foreground, half, axis=axis), 2) & outside
-    if min(np.count_nonzero(ghost), np.count_nonzero(elsewhere)) < MIN_GHOST_FRACTION * foreground.size:
-        return not_computable(
-            name, "the object overlaps the place of its ghost, or leaves no background beside it"
-        )
-    signal = float(np.median(sample.volume[foreground]))
-    if signal <= 0:
-        return not_computable(name, "the median signal is zero")
-    difference = sample.volume[ghost].mean(dtype=np.float64) - sample.volume[elsewhere].mean(dtype=np.float64)
-    return measured(name, float(difference) / signal)
-
-
-def _background_artefact(sample: _Sample) -> Metric:
-    name = "background_artefact"
-    if sample.background_problem is not None:
-        return not_computable(name, sample.background_problem)
-    limit = float(np.median(sample.background)) * RAYLEIGH_999_TO_MEDIAN
-    if limit <= 0:
-        return not_computable(name, "the median of the background is zero")
-    fraction = np.count_nonzero(sample.background > limit) / sample.background.size
-    return measured(name, 100.0 * max(0.0, fraction - 0.001))
-
-
-def _inhomogeneity(sample: _Sample) -> Metric:
-    """Fit a second-order polynomial in three coordinates to the logarithm of the signal in the eroded object."""
-    places = np.flatnonzero(sample.regions.inner)
-    places = places[:: max(1, places.size // FIT_SAMPLES)]
-    signal = sample.volume.ravel()[places].astype(np.float64)
-    positive = signal > 0
-    if np.count_nonzero(positive) < MIN_OBJECT_VOXELS:
-        return not_computable("inhomogeneity", "too few voxels with signal")
-    z, y, x = (
-        2.0 * axis / max(1, size - 1) - 1.0
-        for axis, size in zip(
-            np.unravel_index(places[positive], sample.volume.shape), sample.volume.shape, strict=True
-        )
-    )
-    terms = [np.ones_like(x), x, y, x * x, y * y, x * y]
-    if sample.volume.shape[0] > 2:
-        terms += [z, z * z, x * z, y * z]
-    design = np.stack(terms, axis=1)
-    coefficients, *_ = np.linalg.lstsq(design, np.log(signal[positive]), rcond=None)
-    field = np.exp(design @ coefficients)
-    low, high = np.percentile(field, [5, 95])
-    return measured("inhomogeneity", float((high - low) / field.mean()))
-
-
-def _tissues(sample: _Sample) -> list[Metric]:
-    """Contrast of two tissues, where the object's histogram separates into two classes (two-means)."""
-    names = ("tissue_cnr", "tissue_cjv")
-    values = sample.inner
-    cut = float(values.mean(dtype=np.float64))
-    for _ in range(50):
-        low, high = values[values <= cut], values[values > cut]
-        if min(low.size, high.size) < MIN_CLASS_FRACTION * values.size:
-            return [
-                not_computable(name, "the object does not separate into two tissue classes") for name in names
-            ]
-        updated = (float(low.mean(dtype=np.float64)) + float(high.mean(dtype=np.float64))) / 2
-        if math.isclose(updated, cut, rel_tol=1e-5):
-            break
-        cut = updated
-    distance = float(high.mean(dtype=np.float64) - low.mean(dtype=np.float64))
-    sd1, sd2 = float(low.std(dtype=np.float64)), float(high.std(dtype=np.float64))
-    if distance < MIN_CLASS_SEPARATION_SD * (sd1 + sd2) / 2:
-        return [
-            not_computable(name, "the object does not separate into two tissue classes") for name in names
-        ]
-    cjv = measured(names[1], (sd1 + sd2) / distance)
-    if sample.background_problem is not None:
-        return [not_computable(names[0], sample.background_problem), cjv]
-    noise = float(sample.background.std(dtype=np.float64))
-    return [measured(names[0], distance / math.sqrt(noise**2 + sd1**2 + sd2**2)), cjv]

@@ -53,7 +53,7 @@ def open_instance(data: bytes | memoryview) -> OpenedInstance:
         # A hostile header fails in any of the parser's ways, RecursionError and struct.error among them.
         raise PixelsUnavailable(
             "unreadable",
-            f"The header cannot be read as DICOM ({type(error).__name__}). Export the instance again and resend it.",
+            f"The header cannot be read as DICOM ({type(error).__name__}). Export it again.",
         ) from error
     return _find_pixels(dataset, syntax, source, offset)
 
@@ -67,7 +67,7 @@ def _read_header(data: bytes | memoryview) -> tuple[Dataset, str, memoryview, in
 
 
 def _read_deflated(data: bytes | memoryview) -> tuple[Dataset, str, memoryview, int]:
-    """Inflate a deflated data set (PS3.5 A.5) up to the pixel limit; the parser alone would inflate without one."""
+    """Inflate a deflated data set (PS3.5 A.5) up to the pixel limit; the parser would inflate without one."""
     (meta_length,) = struct.unpack_from("<I", data, _META_GROUP_LENGTH_END - 4)
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     inflated = inflater.decompress(data[_META_GROUP_LENGTH_END + meta_length :], MAX_DECODED_BYTES)

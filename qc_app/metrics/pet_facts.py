@@ -30,9 +30,9 @@ class PetFacts:
 def read_pet_facts(datasets: Sequence[Dataset], rescale_present: bool) -> PetFacts:
     """Return the factors of a PET series.
 
-    SUVbw = C W 1000 / (D 2^(-dt/T)) for Units BQML and Decay Correction START (no decay for ADMIN); Units GML is SUV
-    already; Units CNTS needs the Philips factors (7053,1000) or (7053,1009).
-    Source: PS3.3 C.8.9.1; QIBA FDG-PET/CT Profile, SUV vendor-neutral pseudo-code.
+    SUVbw = C W 1000 / (D 2^(-dt/T)) for Units BQML and Decay Correction START (no decay for ADMIN); Units
+    GML is SUV already; Units CNTS needs the Philips factors (7053,1000) or (7053,1009). Source: PS3.3
+    C.8.9.1; QIBA FDG-PET/CT Profile, SUV vendor-neutral pseudo-code.
     """
     first = datasets[0]
     units = elements.text(first, 0x00541001)

@@ -26,11 +26,12 @@ Volume = NDArray[np.float32]
 class SeriesPixels:
     """The pixels of one series.
 
-    `stored` (frames, rows, columns) holds stored values sorted by position; `slope` and `intercept` (frames,) turn
-    them into real values. `geometry.index` maps (volume, slice) to a frame. `frames` and `instance_of_frame` (index of
-    the instance in the caller's sequence) follow the same sorted order.
-    `phase_encoding_axis` is 0 when phase runs along image columns (row index varies), 1 along rows, None when unknown.
-    `interpolated` says that the acquired matrix is smaller than the stored one; None when unknown.
+    `stored` (frames, rows, columns) holds stored values sorted by position; `slope` and `intercept`
+    (frames,) turn them into real values. `geometry.index` maps (volume, slice) to a frame. `frames` and
+    `instance_of_frame` (index of the instance in the caller's sequence) follow the same sorted order.
+    `phase_encoding_axis` is 0 when phase runs along image columns (row index varies), 1 along rows, None
+    when unknown. `interpolated` says that the acquired matrix is smaller than the stored one; None when
+    unknown.
     """
 
     modality: str
@@ -72,8 +73,8 @@ class SeriesPixels:
     def values(self, volume: int = 0, slices: slice = slice(None)) -> Volume:
         """Return real values (slices, rows, columns) as float32; volume 0 always has every position.
 
-        MONOCHROME1 values of MR are mirrored between the series' extremes, so that signal is bright; the calibrated
-        values of CT and PET keep their meaning and are only displayed inverted.
+        MONOCHROME1 values of MR are mirrored between the series' extremes, so that signal is bright; the
+        calibrated values of CT and PET keep their meaning and are only displayed inverted.
         """
         real = self.rescaled(self.geometry.index[volume, slices])
         if self.monochrome1 and self.modality == "MR":
@@ -119,7 +120,8 @@ class SeriesPixels:
 def load_series(instances: Sequence[bytes | memoryview]) -> SeriesPixels:
     """Load one series from its Part 10 instances, classic or enhanced multi-frame, in any order.
 
-    Raises PixelsUnavailable(code, detail) when the pixels cannot be used; see qc_app.metrics.errors for the codes.
+    Raises PixelsUnavailable(code, detail) when the pixels cannot be used; see qc_app.metrics.errors for the
+    codes.
     """
     if not instances:
         raise PixelsUnavailable("no_instances", "The series has no instances.")

@@ -20,8 +20,8 @@ PNG_LEVEL = 4
 def render_preview(pixels: SeriesPixels) -> bytes:
     """Return a PNG mosaic (8-bit grey) of up to 20 slices of the first volume, evenly spread, in order of position.
 
-    The window is the frame's own (LINEAR, PS3.3 C.11.2.1.2.1) where it meets the values, else P1 to P99.5 of the
-    tiles; MONOCHROME1 is inverted; tiles keep the aspect of the pixels.
+    The window is the frame's own (LINEAR, PS3.3 C.11.2.1.2.1) where it meets the values, else P1 to P99.5
+    of the tiles; MONOCHROME1 is inverted; tiles keep the aspect of the pixels.
     """
     tiles = min(MAX_TILES, pixels.slice_count)
     places = np.unique(np.linspace(0, pixels.slice_count - 1, tiles).round().astype(np.intp))

@@ -78,7 +78,9 @@ class ProfileInvalid(HubError):
     def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
         self.problems = tuple(problems)
         detail = "; ".join(f"{pointer or '/'}: {message}" for pointer, message in problems[:5])
-        super().__init__(detail, errors=[{"field": pointer, "message": message} for pointer, message in problems])
+        super().__init__(
+            detail, errors=[{"field": pointer, "message": message} for pointer, message in problems]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,9 @@ def parse_profile(document: Any) -> QCProfileSpec:
     """
     problems = [
         (_pointer(error.absolute_path), _message(error))
-        for error in sorted(_VALIDATOR.iter_errors(document), key=lambda e: [str(part) for part in e.absolute_path])
+        for error in sorted(
+            _VALIDATOR.iter_errors(document), key=lambda e: [str(part) for part in e.absolute_path]
+        )
     ]
     if problems:
         raise ProfileInvalid(problems)
@@ -157,7 +161,8 @@ def parse_profile(document: Any) -> QCProfileSpec:
         for name, rules in document["modalities"].items()
     }
     series = {
-        key: _parse_rules(rules, ("series", key), None, problems) for key, rules in document.get("series", {}).items()
+        key: _parse_rules(rules, ("series", key), None, problems)
+        for key, rules in document.get("series", {}).items()
     }
     if problems:
         raise ProfileInvalid(problems)
@@ -221,8 +226,8 @@ def judge(
 ) -> tuple[MetricVerdict, ...]:
     """Judge a series: one verdict for every metric that the profile names, in the registry's order.
 
-    A metric without a value is never a pass: not_evaluable, with the reason. The profile's order of severity is
-    fail, then warn, then pass; bounds are inclusive.
+    A metric without a value is never a pass: not_evaluable, with the reason. The profile's order of
+    severity is fail, then warn, then pass; bounds are inclusive.
     """
     by_name = {metric.name: metric for metric in metrics}
     return tuple(_judge_one(rule, by_name.get(rule.metric)) for rule in spec.rules(modality, expected_key))
@@ -241,10 +246,22 @@ def _judge_one(rule: ThresholdRule, metric: Metric | None) -> MetricVerdict:
     elif rule.warn is not None and not rule.warn.contains(value):
         outcome, detail = "warn", f"{value:.4g} {definition.unit} is outside the warn band ({rule.warn})."
     else:
-        outcome, detail = "pass", "Within the bounds." if rule.warn or rule.fail else "Measured; no bounds are set."
+        outcome, detail = (
+            "pass",
+            "Within the bounds." if rule.warn or rule.fail else "Measured; no bounds are set.",
+        )
     slices = metric.slices if metric is not None else ()
     return MetricVerdict(
-        rule.metric, definition.label, value, definition.unit, outcome, rule.warn, rule.fail, rule.required, detail, slices
+        rule.metric,
+        definition.label,
+        value,
+        definition.unit,
+        outcome,
+        rule.warn,
+        rule.fail,
+        rule.required,
+        detail,
+        slices,
     )
 
 
@@ -256,5 +273,5 @@ def overall(verdicts: Iterable[MetricVerdict]) -> Outcome:
     counted = [verdict for verdict in verdicts if verdict.required or verdict.outcome != "not_evaluable"]
     for outcome in ("fail", "not_evaluable", "warn"):
         if any(verdict.outcome == outcome for verdict in counted):
-            return outcome  # type: ignore[return-value]
+            return outcome
     return "pass" if counted else "not_evaluable"

@@ -14,12 +14,13 @@ from qc_app.metrics.header import InstanceHeader, PixelLayout
 from qc_app.metrics.part10 import BIG_ENDIAN, MAX_DECODED_BYTES, UNCOMPRESSED, UNDEFINED_LENGTH
 
 
-def read_stored(headers: Sequence[InstanceHeader], order: Sequence[int]) -> NDArray[Any]:
+def read_stored(headers: Sequence[InstanceHeader], order: NDArray[np.intp]) -> NDArray[Any]:
     """Return the stored values (frames, rows, columns) of all instances.
 
     `order[k]` is where frame k (instances in the order given, then frames) goes in the result.
 
-    Raises PixelsUnavailable (mixed_matrix, too_large, truncated, wrong_length, undecodable, decode_timeout, ...).
+    Raises PixelsUnavailable (mixed_matrix, too_large, truncated, wrong_length, undecodable, decode_timeout,
+    ...).
     """
     first = headers[0].layout
     if any((h.layout.rows, h.layout.columns) != (first.rows, first.columns) for h in headers):
