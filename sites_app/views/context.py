@@ -5,7 +5,44 @@ from __future__ import annotations
 from typing import Any
 
 from django.http import HttpRequest
+from django.urls import reverse
+
+from sites_app.models import Trial
+from sites_app.permissions import roles_in
+from sites_app.views.navigation import entries_for
 
 
 def navigation(request: HttpRequest) -> dict[str, Any]:
-    return {}
+    """Return `trial`, `roles` and the groups of the navigation."""
+    user = getattr(request, "user", None)
+    if user is None or not user.is_authenticated or getattr(request, "htmx", False):
+        return {}
+    trials = list(Trial.objects.visible_to(user))
+    match = request.resolver_match
+    code = match.kwargs.get("trial_code") if match else None
+    trial = next((item for item in trials if item.code == code), None)
+    shown = trial or (trials[0] if len(trials) == 1 else None)
+    roles = roles_in(user, shown.pk) if shown else frozenset()
+    groups = [_trial_group(request, shown, roles)] if shown else []
+    if len(trials) > 1:
+        entries = [_entry(request, item.code, "grid", reverse("trial-home", args=[item.code])) for item in trials]
+        groups.append({"title": "Trials", "entries": entries})
+    groups.append(_hub_group(request))
+    return {"trial": shown, "roles": roles, "navigation": groups}
+
+
+def _trial_group(request: HttpRequest, trial: Trial, roles: frozenset[str]) -> dict[str, Any]:
+    entries = [
+        _entry(request, entry.title, entry.icon, reverse(entry.url_name, args=[trial.code]))
+        for entry in entries_for(roles)
+    ]
+    return {"title": trial.code, "entries": entries}
+
+
+def _hub_group(request: HttpRequest) -> dict[str, Any]:
+    pages = [("Jobs", "gear", "jobs"), ("Audit trail", "shield", "audit"), ("API", "list", "api-docs")]
+    return {"title": "Hub", "entries": [_entry(request, title, icon, reverse(name)) for title, icon, name in pages]}
+
+
+def _entry(request: HttpRequest, title: str, icon: str, url: str) -> dict[str, Any]:
+    return {"title": title, "icon": icon, "url": url, "current": request.path == url}

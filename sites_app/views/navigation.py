@@ -1,0 +1,29 @@
+"""The main navigation: each app adds its pages, each role sees its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A page in the navigation; `url_name` takes the argument `trial_code`."""
+
+    title: str
+    icon: str
+    url_name: str
+    roles: frozenset[str]
+    order: int = 50
+
+
+_entries: list[Entry] = []
+
+
+def register_entries(*entries: Entry) -> None:
+    """Add pages to every trial's navigation. Register in AppConfig.ready()."""
+    _entries.extend(entry for entry in entries if entry not in _entries)
+    _entries.sort(key=lambda entry: entry.order)
+
+
+def entries_for(roles: frozenset[str]) -> list[Entry]:
+    return [entry for entry in _entries if entry.roles & roles]

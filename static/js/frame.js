@@ -1,0 +1,35 @@
+// The page's frame: navigation on small screens, theme switch, CSRF for htmx.
+const rail = document.querySelector("[data-rail]");
+
+document.addEventListener("click", (event) => {
+  const toggle = event.target.closest("[data-rail-toggle]");
+  if (toggle && rail) {
+    const open = rail.classList.toggle("is-open");
+    toggle.setAttribute("aria-expanded", String(open));
+  } else if (rail && !event.target.closest("[data-rail]")) {
+    rail.classList.remove("is-open");
+  }
+  if (event.target.closest("[data-theme-toggle]")) {
+    const next = document.documentElement.dataset.bsTheme === "dark" ? "light" : "dark";
+    document.documentElement.dataset.bsTheme = next;
+    localStorage.setItem("hub-theme", next);
+    document.dispatchEvent(new CustomEvent("hub:theme"));
+  }
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") rail?.classList.remove("is-open");
+});
+
+document.addEventListener("htmx:configRequest", (event) => {
+  event.detail.headers["X-CSRFToken"] = csrfToken();
+});
+
+// A refused request shows the problem's sentence in the place the answer would have had.
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (event.detail.xhr.status >= 400) event.detail.shouldSwap = true;
+});
+
+export function csrfToken() {
+  return document.querySelector("meta[name=csrf-token]")?.content ?? "";
+}
