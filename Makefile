@@ -19,4 +19,4 @@ help:
 	@echo "PORT= (8000) and VAR= (var) choose the port and the folder of the state."
 
 $(COMMANDS):
-	@"$(PYTHON)" -m hub.launcher --end-with-parent $@
+	@exec "$(PYTHON)" -m hub.launcher --end-with-parent $@

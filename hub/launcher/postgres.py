@@ -169,7 +169,7 @@ def _change_account(account: pwd.struct_passwd, needed: Sequence[Path]) -> tuple
         )
     change = [setpriv, "--reuid", str(account.pw_uid), "--regid", str(account.pw_gid), "--clear-groups"]
     for capability in ("", "dac_read_search", "dac_override"):
-        kept = ["--inh-caps", f"+{capability}", "--ambient-caps", f"+{capability}"] if capability else []
+        kept = _keep_capability(capability) if capability else []
         prefix = (*change, *kept, "--pdeathsig", "INT", "--")
         test = 'for path; do test -x "$path" || exit 1; done'
         probe = subprocess.run(
@@ -182,6 +182,14 @@ def _change_account(account: pwd.struct_passwd, needed: Sequence[Path]) -> tuple
         f"{needed[-1].parent}. Start as an ordinary user, or move the checkout to a "
         "folder that everybody may enter."
     )
+
+
+def _keep_capability(name: str) -> list[str]:
+    """Return setpriv's words that carry one capability into the command.
+
+    Without the secure bit access(2), by which PostgreSQL checks its programs, would ignore it
+    (capabilities(7), SECBIT_NO_SETUID_FIXUP)."""
+    return ["--inh-caps", f"+{name}", "--ambient-caps", f"+{name}", "--securebits", "+no_setuid_fixup"]
 
 
 def _initialise(cluster: Cluster, folder: Path) -> None:

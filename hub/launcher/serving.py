@@ -54,8 +54,9 @@ def require_free_port(port: int) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except (OSError, OverflowError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
             raise LauncherError(
-                f"Port {port} of this machine cannot be used ({error}). Another program may be serving "
+                f"Port {port} of this machine cannot be used ({reason}). Another program may be serving "
                 "there: end it, or choose another port, for example PORT=8001."
             ) from error
 

@@ -74,6 +74,11 @@ def _works(python: Path) -> bool:
         return False
 
 
+def _made_by(venv: Path) -> str:
+    """Return what tells one virtual environment from another: which Python made it."""
+    return (venv / "pyvenv.cfg").read_text(encoding="utf-8")
+
+
 def _require_free_space(folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if free < FREE_SPACE_NEEDED_BYTES:
@@ -85,7 +90,7 @@ def _require_free_space(folder: Path) -> None:
 
 def _install_packages(layout: Layout, requirements: Path) -> None:
     stamp = layout.venv / "stamps" / requirements.relative_to(layout.root).as_posix().replace("/", "-")
-    wanted = fingerprint([], requirements.read_text(encoding="utf-8"), sys.version)
+    wanted = fingerprint([], requirements.read_text(encoding="utf-8"), _made_by(layout.venv))
     if is_current(stamp, wanted):
         return
     lines = requirements.read_text(encoding="utf-8").splitlines()
