@@ -15,6 +15,7 @@ _REQUIRED_UIDS = (
 )
 _BURNED_IN_ANNOTATION, _IMAGE_TYPE, _PHOTOMETRIC = 0x00280301, 0x00080008, 0x00280004
 _SCREEN_WORDS = ("SCREEN", "SCREENSAVE", "SCREEN SAVE", "CAPTURE", "DOSE_INFO", "PROTOCOL_PAGE")
+_MEDIA_STORAGE_CLASS, _DIRECTORY_CLASS = 0x00020002, b"1.2.840.10008.1.3.10"
 MAX_PIXEL_BYTES = 2**30
 
 
@@ -31,6 +32,10 @@ def check_instance(parsed: ParsedFile, profile: Profile) -> str:
 
     Raises InstanceRefused naming what is missing or where identifying text may stand in the pixels.
     """
+    if parsed.meta.get(_MEDIA_STORAGE_CLASS, b"").strip(b"\0 ") == _DIRECTORY_CLASS:
+        raise InstanceRefused(
+            "dicomdir", "The file is a DICOMDIR, the index of a medium, and holds no image.", "Nothing: it is not needed."
+        )
     for tag, keyword in _REQUIRED_UIDS:
         uid = parsed.text(tag)
         if not uid:

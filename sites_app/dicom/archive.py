@@ -111,7 +111,7 @@ def iterate_zip(file: BinaryIO, limits: ArchiveLimits = DEFAULT_LIMITS) -> Itera
     spans = _spans(file, entries, size)
     left = limits.total_bytes
     for entry, (start, stop) in zip(entries, spans, strict=True):
-        if entry.name.endswith(("/", "\\")) and entry.compressed == 0:
+        if entry.name.endswith(("/", "\\")) and entry.crc == 0:
             continue
         member = _member(file, entry, start, stop, limits, left)
         left -= len(member.data)
