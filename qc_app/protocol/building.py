@@ -93,7 +93,7 @@ def _canonical_entry(entry: dict[str, Any], catalogue: Mapping[str, CatalogueEnt
 
 
 def _canonical_rule(rule: dict[str, Any], catalogue: Mapping[str, CatalogueEntry]) -> dict[str, Any]:
-    defaults: dict[str, Any] = {"severity": "major", "note": ""}
+    defaults: dict[str, Any] = {"severity": "major", "note": "", "action": ""}
     if rule["kind"] != "count":
         defaults |= {"allow_missing": False, "allow_varying": False, "unit": _unit(rule, catalogue)}
     return {**defaults, **rule}
@@ -146,6 +146,7 @@ def _rule(data: Mapping[str, Any], catalogue: Mapping[str, CatalogueEntry]) -> R
         allow_missing=data.get("allow_missing", False),
         allow_varying=data.get("allow_varying", False),
         note=data["note"],
+        action=data["action"],
     )
 
 

@@ -114,6 +114,8 @@ def rule_text(rule: Rule) -> str:
         parts.append("may vary")
     if rule.note:
         parts.append(f"note “{rule.note}”")
+    if rule.action:
+        parts.append(f"action “{rule.action}”")
     return ", ".join(parts)
 
 

@@ -149,6 +149,7 @@ _RULE_PROPERTIES: dict[str, Any] = {
     "allow_missing": _flag("A value that is not recorded is compliant.", False),
     "allow_varying": _flag("Values may differ inside the series; each of them still has to comply.", False),
     "note": _text("Why the rule is as it is, for people."),
+    "action": _text("What the site shall do about a departure, in place of the hub's own words."),
 }
 
 

@@ -85,7 +85,10 @@ class AppliesTo:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What one parameter of an expected series has to be, for which scanners, and how much it matters."""
+    """What one parameter of an expected series has to be, for which scanners, and how much it matters.
+
+    `action`, where given, replaces the engine's own words on what to do about a departure.
+    """
 
     id: str
     test: Test
@@ -94,6 +97,7 @@ class Rule:
     allow_missing: bool = False
     allow_varying: bool = False
     note: str = ""
+    action: str = ""
 
 
 @dataclass(frozen=True, slots=True)

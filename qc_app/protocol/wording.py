@@ -43,9 +43,13 @@ def verdict(
         outcome=outcome,
         severity=rule.severity,
         detail=detail,
-        action=action,
+        action=_action(rule, outcome, action),
         instances=instances,
     )
+
+
+def _action(rule: Rule, outcome: str, action: str) -> str:
+    return rule.action if rule.action and outcome != COMPLIANT else action
 
 
 def observed(found: ParameterObservation | None) -> Any:
@@ -207,7 +211,7 @@ def _count_verdict(rule: Rule, number: int | None, outcome: str, detail: str, ac
         outcome=outcome,
         severity=rule.severity,
         detail=detail,
-        action=action,
+        action=_action(rule, outcome, action),
     )
 
 

@@ -201,6 +201,14 @@ def test_the_words_say_what_was_found_what_was_wanted_and_what_to_do():
     assert (verdict.observed, verdict.unit, verdict.source) == (2500.0, "ms", "(test)")
 
 
+def test_a_rule_can_say_itself_what_to_do():
+    entry = rule("equals", TR, value=500, action="Load the trial's own exam card.")
+
+    assert judge(entry, parameter(TR, 400.0)).action == "Load the trial's own exam card."
+    assert judge(entry).action == "Load the trial's own exam card."
+    assert judge(entry, parameter(TR, 500.0)).action == ""
+
+
 def test_a_missing_value_names_its_tag():
     verdict = judge(rule("equals", TR, value=500))
 

@@ -97,7 +97,7 @@ def test_an_amendment_is_told_in_sentences():
 
 
 @pytest.mark.parametrize("change", [
-    {"severity": "minor"}, {"allow_missing": True}, {"allow_varying": True}, {"note": "why"},
+    {"severity": "minor"}, {"allow_missing": True}, {"allow_varying": True}, {"note": "why"}, {"action": "do"},
     {"applies_to": {"model": ["Prisma"]}}, {"kind": "tolerance_relative", "tolerance_percent": 1},
 ])  # fmt: skip
 def test_every_changed_setting_of_a_rule_is_told(change):
