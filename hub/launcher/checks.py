@@ -24,7 +24,10 @@ def run_all(layout: Layout, pytest_arguments: Sequence[str]) -> int:
     own = replace(layout, var=layout.var / "test")
     failed: list[str] = []
     with running_services(own, throwaway=True) as services:
-        environment = services.environment | {"DJANGO_SETTINGS_MODULE": "hub.settings.test"}
+        environment = services.environment | {
+            "DJANGO_SETTINGS_MODULE": "hub.settings.test",
+            "HUB_TEST_ROOT": str(own.var / "files"),
+        }
         for name, command in _commands(layout, pytest_arguments).items():
             say(f"== {name}")
             if services.supervisor.run(command, environment, layout.root) != 0:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from hub.launcher import postgres, redis
 from hub.launcher.console import LauncherError, say
@@ -38,15 +40,23 @@ def running_services(layout: Layout, throwaway: bool = False) -> Iterator[Servic
         layout.run.chmod(0o711 if os.geteuid() == 0 else 0o700)
         sockets = short_socket_folder(layout.run)
         sockets.chmod(0o711 if os.geteuid() == 0 else 0o700)
-        with Supervisor(layout.run / "processes.json") as supervisor:
-            cluster = postgres.open_cluster(layout, sockets / "postgres")
-            database_log, queue_log = layout.logs / "postgres.log", layout.logs / "redis.log"
-            supervisor.start(postgres.server(cluster, database_log, throwaway))
-            supervisor.start(redis.server(layout, sockets / "redis.sock", queue_log))
-            postgres.await_server(cluster, supervisor, database_log)
-            postgres.ensure_database(cluster)
-            redis.await_server(sockets / "redis.sock", supervisor, queue_log)
-            yield Services(supervisor, hub_environment(layout, sockets))
+        try:
+            with Supervisor(layout.run / "processes.json") as supervisor:
+                yield _start(layout, sockets, supervisor, throwaway)
+        finally:
+            if sockets != layout.run:
+                shutil.rmtree(sockets, ignore_errors=True)
+
+
+def _start(layout: Layout, sockets: Path, supervisor: Supervisor, throwaway: bool) -> Services:
+    database_log, queue_log = layout.logs / "postgres.log", layout.logs / "redis.log"
+    cluster = postgres.open_cluster(layout, sockets / "postgres")
+    supervisor.start(postgres.server(cluster, database_log, throwaway))
+    supervisor.start(redis.server(layout, sockets / "redis.sock", queue_log))
+    postgres.await_server(cluster, supervisor, database_log)
+    postgres.ensure_database(cluster)
+    redis.await_server(sockets / "redis.sock", supervisor, queue_log)
+    return Services(supervisor, hub_environment(layout, sockets))
 
 
 def stop(layout: Layout) -> None:

@@ -49,14 +49,15 @@ def demo(layout: Layout) -> None:
 
 def require_free_port(port: int) -> None:
     """Raise LauncherError when another program listens on the port, or it may not be used."""
+    if not 0 < port < 65536:
+        raise LauncherError(f"Port {port} cannot be; choose one from 1024 to 65535, for example PORT=8001.")
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
+        except OSError as error:
             raise LauncherError(
-                f"Port {port} of this machine cannot be used ({reason}). Another program may be serving "
+                f"Port {port} of this machine cannot be used ({error.strerror}). Another program may be serving "
                 "there: end it, or choose another port, for example PORT=8001."
             ) from error
 
