@@ -6,8 +6,6 @@ a series is never compliant unless the rule itself says that it may be.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from qc_app.protocol import wording
 from qc_app.protocol.applicability import Undecidable, applies
 from qc_app.protocol.completeness import judge_completeness
@@ -24,6 +22,7 @@ from qc_app.protocol.model import (
     Verdict,
 )
 from qc_app.protocol.values import same
+from qc_app.protocol.visits import evaluate_visit
 from sites_app.dicom.observations import ObservedValue, ParameterObservation, SeriesObservation
 
 
@@ -41,23 +40,6 @@ def evaluate_series(
     for parameter in dict.fromkeys(rule.test.parameter for rule in series.rules):
         verdicts.extend(_judge_parameter(series, parameter, observation))
     return (*verdicts, *judge_completeness(series.completeness, observation))
-
-
-def evaluate_visit(spec: ProtocolSpec, visit_code: str, received: Mapping[str, int]) -> tuple[Verdict, ...]:
-    """Return one verdict per expected series: as many as wanted, missing, or too many.
-
-    `received` maps the key of an expected series to how many matching series the visit has. A series received
-    at a visit that does not expect it is deviant; a key the protocol does not know is not evaluable.
-    """
-    verdicts = [_judge_count(series, visit_code, received.get(series.key, 0)) for series in spec.series]
-    unknown = [wording.unknown_series(key) for key in received if spec.get(key) is None]
-    return (*(verdict for verdict in verdicts if verdict is not None), *unknown)
-
-
-def _judge_count(series: ExpectedSeries, visit_code: str, number: int) -> Verdict | None:
-    if not series.expected_at(visit_code):
-        return wording.unexpected_series(series, visit_code, number) if number else None
-    return wording.series_count(series, visit_code, number)
 
 
 def _judge_parameter(series: ExpectedSeries, parameter: str, observation: SeriesObservation) -> list[Verdict]:
@@ -173,3 +155,6 @@ def _judge_counted(rule: Rule, observation: SeriesObservation) -> Verdict:
         return wording.uncountable(rule, of, geometry.reason)
     ok = number > 0 and satisfies(rule.test, number)
     return wording.counted(rule, of, number, COMPLIANT if ok else DEVIANT)
+
+
+__all__ = ["evaluate_series", "evaluate_visit"]

@@ -12,7 +12,8 @@ from jsonschema.exceptions import ValidationError
 from hub.core.canonical import digest
 from hub.core.errors import InvalidInput
 from qc_app.protocol.building import build_spec, canonical_document
-from qc_app.protocol.document_schema import CONDITION_KINDS, KINDS, PROTOCOL_SCHEMA, kind_schema
+from qc_app.protocol.document_schema import PROTOCOL_SCHEMA, kind_schema
+from qc_app.protocol.kind_schema import CONDITION_KINDS, KINDS
 from qc_app.protocol.model import CatalogueEntry, ProtocolSpec
 from qc_app.protocol.semantics import check_meaning, pointer
 from qc_app.protocol.values import is_number
@@ -104,6 +105,8 @@ def _explain(error: ValidationError, path: tuple[Any, ...]) -> list[tuple[str, s
         return [(pointer(path), _one_of_sentence(error))]
     if "rules" in path and path[-2:-1] == ("rules",):
         return _explain_kind(value, path, condition=False)
+    if "match" not in path:
+        return [(pointer(path), _one_of_sentence(error))]
     for group in ("any_of", "all_of"):
         if group in value and "kind" not in value:
             return _explain_group(value, group, path)

@@ -10,7 +10,6 @@ from qc_app.protocol.model import (
     COMPLIANT,
     DEVIANT,
     NOT_EVALUABLE,
-    ExpectedSeries,
     Rule,
     Test,
     Verdict,
@@ -212,78 +211,6 @@ def _count_verdict(rule: Rule, number: int | None, outcome: str, detail: str, ac
         severity=rule.severity,
         detail=detail,
         action=_action(rule, outcome, action),
-    )
-
-
-def series_count(series: ExpectedSeries, visit_code: str, number: int) -> Verdict:
-    """Judge how many series of one kind a visit has; an optional series may be left out."""
-    low, high = series.count.minimum, series.count.maximum
-    wanted = _wanted_text(series)
-    have = f"Visit {visit_code} has {number} series “{series.title}”; the protocol wants {wanted}."
-    if number == 0 and not series.required:
-        return _visit_verdict(series, number, COMPLIANT, have, "")
-    if number < low:
-        action = f"Acquire and send the series “{series.title}”, or record why it cannot be had."
-        return _visit_verdict(series, number, DEVIANT, have, action)
-    if high is not None and number > high:
-        action = "Say which series is the one to use and have the others rejected, or ask for a waiver."
-        return _visit_verdict(series, number, DEVIANT, have, action)
-    return _visit_verdict(series, number, COMPLIANT, have, "")
-
-
-def unexpected_series(series: ExpectedSeries, visit_code: str, number: int) -> Verdict:
-    detail = (
-        f"Visit {visit_code} has {number} series “{series.title}”, which the protocol expects only at "
-        f"{', '.join(series.visits or ())}."
-    )
-    action = "Check that the series was sent for the right visit; move or reject it if not."
-    return _visit_verdict(series, number, DEVIANT, detail, action)
-
-
-def unknown_series(key: str) -> Verdict:
-    return Verdict(
-        rule=f"visit.{key}",
-        parameter="SeriesCount",
-        label="Number of series",
-        expected={"kind": "series_count", "text": "a series that the protocol expects"},
-        observed=key,
-        unit="",
-        source="counted",
-        outcome=NOT_EVALUABLE,
-        severity="major",
-        detail=f"The protocol expects no series with the key {key!r}.",
-        action="Match the visit's series again with this protocol version.",
-    )
-
-
-def _wanted_text(series: ExpectedSeries) -> str:
-    low, high = series.count.minimum, series.count.maximum
-    if high is None:
-        text = f"at least {low}"
-    else:
-        text = str(low) if low == high else f"{low} to {high}"
-    return text if series.required else f"none or {text}"
-
-
-def _visit_verdict(series: ExpectedSeries, number: int, outcome: str, detail: str, action: str) -> Verdict:
-    return Verdict(
-        rule=f"visit.{series.key}",
-        parameter="SeriesCount",
-        label="Number of series",
-        expected={
-            "kind": "series_count",
-            "min": series.count.minimum,
-            "max": series.count.maximum,
-            "required": series.required,
-            "text": _wanted_text(series),
-        },
-        observed=number,
-        unit="",
-        source="counted",
-        outcome=outcome,
-        severity=series.count.severity,
-        detail=detail,
-        action=action,
     )
 
 

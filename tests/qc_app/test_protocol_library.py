@@ -7,7 +7,7 @@ import pytest
 from protocol_factories import document, observation, parameter, rule, series, verdicts
 
 from qc_app.protocol.changes import diff
-from qc_app.protocol.document_schema import KINDS
+from qc_app.protocol.kind_schema import KINDS
 from qc_app.protocol.library import load_template, template_names
 from qc_app.protocol.schema import parse_protocol
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,22 +17,25 @@ from sites_app.deid.profile import DEFAULT_PROFILE
 from sites_app.dicom.aggregate import aggregate
 from sites_app.dicom.observations import InstanceFacts
 
-ROOT = os.environ.get("HUB_REFERENCE_DATA", "")
-pytestmark = [
-    pytest.mark.reference,
-    pytest.mark.skipif(not ROOT, reason="HUB_REFERENCE_DATA does not name the reference data"),
-]
+pytestmark = pytest.mark.reference
+
+FactsOf = Callable[[str], list[InstanceFacts]]
 
 
-def facts_of(name: str) -> list[InstanceFacts]:
+@pytest.fixture
+def facts_of(reference_data: Path) -> FactsOf:
     engine = Deidentifier(DEFAULT_PROFILE, b"k" * 32, "S-001", -10, "T")
-    found = []
-    for path in sorted((Path(ROOT) / "dicom" / name).iterdir()):
-        try:
-            found.append(engine.process(path.read_bytes()).facts)
-        except InstanceRefused as refusal:
-            assert refusal.code == "sop_class_not_accepted"
-    return found
+
+    def read(name: str) -> list[InstanceFacts]:
+        found = []
+        for path in sorted((reference_data / "dicom" / name).iterdir()):
+            try:
+                found.append(engine.process(path.read_bytes()).facts)
+            except InstanceRefused as refusal:
+                assert refusal.code == "sop_class_not_accepted"
+        return found
+
+    return read
 
 
 def outcomes(template: str, facts: list[InstanceFacts]) -> dict[str, str]:
@@ -54,18 +57,18 @@ def outcomes(template: str, facts: list[InstanceFacts]) -> dict[str, str]:
         ("pt_dro_0_0", "fdg-pet"),
     ],
 )
-def test_a_series_acquired_after_the_protocol_is_compliant(name, template):
+def test_a_series_acquired_after_the_protocol_is_compliant(facts_of, name, template):
     assert set(outcomes(template, facts_of(name)).values()) == {"compliant"}
 
 
-def test_an_enhanced_series_lacks_only_the_attribute_that_enhanced_objects_do_not_have():
+def test_an_enhanced_series_lacks_only_the_attribute_that_enhanced_objects_do_not_have(facts_of):
     found = outcomes("acr-phantom-t1", facts_of("phantom_acr_siemens_sola_xa61_enhanced_t1"))
 
     assert [rule for rule, outcome in found.items() if outcome != "compliant"] == ["sequence"]
     assert found["sequence"] == "not_evaluable"
 
 
-def test_a_slice_taken_out_is_missed():
+def test_a_slice_taken_out_is_missed(facts_of):
     facts = facts_of("phantom_acr_ge_artist_15t_t1")
     middle = sorted(facts, key=lambda item: item.positions[0][2])[5]
 
@@ -77,13 +80,13 @@ def test_a_slice_taken_out_is_missed():
     }
 
 
-def test_suv_images_are_not_activity_images():
+def test_suv_images_are_not_activity_images(facts_of):
     found = outcomes("fdg-pet", facts_of("pt_ge_discoveryst_sts003"))
 
     assert [rule for rule, outcome in found.items() if outcome != "compliant"] == ["units"]
 
 
-def test_a_vendor_without_rules_is_not_evaluable_and_its_values_are_judged_where_they_can_be():
+def test_a_vendor_without_rules_is_not_evaluable_and_its_values_are_judged_where_they_can_be(facts_of):
     found = outcomes("abcd-like-dmri", facts_of("mr_uih_umr770_dti_ap"))
 
     counts = Counter(found.values())

@@ -6,7 +6,7 @@ import pytest
 from jsonschema import Draft202012Validator
 from protocol_factories import document, rule, series
 
-from qc_app.protocol.document_schema import KINDS
+from qc_app.protocol.kind_schema import KINDS
 from qc_app.protocol.schema import PROTOCOL_SCHEMA, ProtocolInvalid, parse_protocol
 
 TR_RULE = rule("tolerance_absolute", value=2300, tolerance=10)
@@ -147,6 +147,7 @@ def test_a_faulty_rule_is_named_with_what_to_do(bad, pointer, words):
         (series(match=[{"parameter": "Units", "kind": "present", "negate": True}]), "/series/0/match/0/negate",
          "nothing can satisfy"),
         (series(match=[7]), "/series/0/match/0", "fits none"),
+        (series(visits={}), "/series/0/visits", "fits none"),
         (series(exempt=[{"parameter": "KVP", "applies_to": {"model": ["x"]}, "reason": "r"}]),
          "/series/0/exempt/0/parameter", "No rule of this series"),
     ],
