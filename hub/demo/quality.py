@@ -56,3 +56,13 @@ def qc_profile() -> dict[str, Any]:
             "t1": [{"metric": "snr_background", "warn": {"min": 8.0}, "fail": {"min": 5.0}}],
         },
     }
+
+
+DRIFT_METRICS = (
+    "snr_background",
+    "snr_residual",
+    "noise_background",
+    "noise_residual",
+    "foreground_background_contrast",
+)
+"""Metrics in which the planted drift, and no other, shows. Counts that lie near zero by nature are not charted."""

@@ -103,7 +103,9 @@ class _Hub:
                 self.found.quality[(*place, match.expected_key)] = overall(verdicts)
         for verdict in evaluate_visit(self.protocol, submission.visit, received):
             if verdict.outcome != COMPLIANT:
-                self.found.findings[(submission.subject, submission.visit, verdict.rule, verdict.outcome)] += 1
+                self.found.findings[
+                    (submission.subject, submission.visit, verdict.rule, verdict.outcome)
+                ] += 1
 
 
 def rehearse(submissions: Iterable[Submission], *, with_quality: bool = False) -> Rehearsal:
