@@ -27,7 +27,8 @@ class SeriesCheck(models.Model):
     """One judgement of a series by one protocol version and one QC profile; the newest is `is_current`.
 
     `verdicts` and `metrics` hold the API's form of each (see docs). `match` says which expected series it
-    was taken for and why. `protocol_outcome` is compliant only when every verdict is.
+    was taken for and why. `protocol_outcome` is compliant only when every verdict is. `replaced_by` is the
+    compliant series of the same visit that took this one's place.
     """
 
     Outcome = ProtocolOutcome
@@ -53,6 +54,9 @@ class SeriesCheck(models.Model):
     metrics = models.JSONField(default=list)
     qc_outcome = models.CharField(max_length=14, choices=QCOutcome.choices)
     qc_reason = models.CharField(max_length=600, blank=True)
+    replaced_by = models.ForeignKey(
+        Series, on_delete=models.PROTECT, null=True, related_name="checks_replaced"
+    )
     preview_digest = models.CharField(max_length=64, blank=True)
     engine = models.JSONField(default=dict)
     created_at = models.DateTimeField(auto_now_add=True)
