@@ -21,6 +21,8 @@ from qc_app.protocol.kind_schema import (
 )
 from qc_app.protocol.model import SCHEMA_NAME
 
+__all__ = ["CONDITION_KINDS", "KINDS", "PROTOCOL_SCHEMA", "kind_schema"]
+
 _COUNT = object_of(
     {
         "min": {"type": "integer", "minimum": 0, "default": 1, "description": "Fewest series per visit."},
