@@ -12,11 +12,11 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from sites_app.deid.identifiers import Identifiers, collect
+from sites_app.deid.identifiers import Identifiers, collect, is_placeholder
 from sites_app.deid.policy import InstanceRefused, check_instance
 from sites_app.deid.profile import Profile
 from sites_app.deid.residual import Residual
-from sites_app.deid.values import UidMap, clean_descriptor, keyed_digest, normalise_identifier, shift_dates
+from sites_app.deid.values import UidMap, clean_descriptor, keyed_digest, shift_dates
 from sites_app.deid.writer import Change, DatasetWriter, encode_element, encode_sequence, file_meta
 from sites_app.dicom.observations import InstanceFacts
 from sites_app.dicom.parameters import (
@@ -58,8 +58,8 @@ class InstanceReport:
 class DeidentifiedInstance:
     """One file without its patient's identity: Part 10 bytes, facts, and keyed digests of who it was.
 
-    `patient_digest` is "" where the file named nobody. It is the same for all files of a patient in a trial and
-    useless without the trial's key.
+    `patient_digest` is "" where the file named nobody. It is the same for all files of a patient in a
+    trial, and useless without the trial's key.
     """
 
     data: bytes
@@ -247,15 +247,15 @@ class Deidentifier:
             return decode_text((parsed.raw(tag) or b"")[:_IDENTIFIER_BYTES].strip(b"\0 "), charset)
 
         patient_id, name = text(0x00100020), text(0x00100010)
-        if normalise_identifier(patient_id):
+        if not is_placeholder(patient_id):
             return keyed_digest(self._key, "patient-id", patient_id, text(0x00100021))
-        if normalise_identifier(name):
+        if not is_placeholder(name):
             return keyed_digest(self._key, "patient-name", name, text(0x00100030))
         return ""
 
     def _claim(self, parsed: ParsedFile, charset: str) -> str:
         patient_id = decode_text((parsed.raw(0x00100020) or b"")[:_IDENTIFIER_BYTES].strip(b"\0 "), charset)
-        return keyed_digest(self._key, "claim", patient_id) if patient_id else ""
+        return "" if is_placeholder(patient_id) else keyed_digest(self._key, "claim", patient_id)
 
     def _report(self, changes: list[Change]) -> InstanceReport:
         key = tuple(changes)

@@ -77,6 +77,11 @@ def collect(parsed: ParsedFile, subject_code: str) -> Identifiers:
     )
 
 
+def is_placeholder(text: str) -> bool:
+    """True for an identifier that names nobody: empty, ANONYMIZED and the like, only zeros or signs."""
+    return text.strip().casefold() in _PLACEHOLDERS or not text.strip("0.*-_^ ")
+
+
 def _tells(value: str, excluded: Iterable[str], minimum: int, known: frozenset[str]) -> bool:
     folded = value.casefold()
     return (

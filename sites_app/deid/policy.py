@@ -34,7 +34,9 @@ def check_instance(parsed: ParsedFile, profile: Profile) -> str:
     """
     if parsed.meta.get(_MEDIA_STORAGE_CLASS, b"").strip(b"\0 ") == _DIRECTORY_CLASS:
         raise InstanceRefused(
-            "dicomdir", "The file is a DICOMDIR, the index of a medium, and holds no image.", "Nothing: it is not needed."
+            "dicomdir",
+            "The file is a DICOMDIR, the index of a medium, and holds no image.",
+            "Nothing: it is not needed.",
         )
     for tag, keyword in _REQUIRED_UIDS:
         uid = parsed.text(tag)

@@ -13,6 +13,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
+from pydicom.valuerep import PersonName
 
 from sites_app.deid.profile import Action, Profile
 from sites_app.deid.values import UidMap, shift_dates
@@ -55,7 +56,9 @@ class ReferenceDeidentifier:
             if changed is not None:
                 yield changed
 
-    def _private(self, element: DataElement, creators: dict[tuple[int, str], DataElement]) -> Iterator[DataElement]:
+    def _private(
+        self, element: DataElement, creators: dict[tuple[int, str], DataElement]
+    ) -> Iterator[DataElement]:
         if element.tag.is_private_creator:
             creators[(element.tag.group, str(element.value).strip())] = element
             return
@@ -85,7 +88,7 @@ class ReferenceDeidentifier:
             return DataElement(tag, vr, self._clean(int(tag), _joined(element))) if top else None
         if action in (Action.REMOVE, Action.RECURSE):
             return None
-        return DataElement(tag, vr, self._replacement(element, action) or None)
+        return DataElement(tag, vr, self._replacement(element, action))
 
     def _replacement(self, element: DataElement, action: Action) -> str:
         text = _joined(element)
@@ -112,8 +115,9 @@ def _joined(element: DataElement) -> str:
         return "\\".join(str(getattr(item, "original_string", item)) for item in value)
     if isinstance(value, bytes):
         return value.hex()
-    original = getattr(value, "original_string", value)
-    return original.decode("latin-1") if isinstance(original, bytes) else str(original)
+    if isinstance(value, PersonName):
+        return str(value)
+    return str(getattr(value, "original_string", value))
 
 
 def differences(left: Dataset, right: Dataset, path: str = "") -> list[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from sites_app.deid.identifiers import Identifiers
+from sites_app.deid.identifiers import MINIMUM_CHARACTERS, Identifiers
 from sites_app.deid.policy import InstanceRefused
 
+MINIMUM_DIGITS = 6
 _WORD = rb"[0-9a-z\x80-\xff]"
 
 
@@ -45,14 +46,18 @@ class Residual:
 
 
 def _forms(identifiers: Identifiers) -> Iterable[tuple[bytes, re.Pattern[bytes]]]:
-    for value in sorted(identifiers.whole | {word for word in identifiers.words if len(word) >= 4}):
+    for value in sorted(
+        identifiers.whole | {word for word in identifiers.words if len(word) >= MINIMUM_CHARACTERS}
+    ):
         for encoding in ("utf-8", "latin-1", "utf-16-le"):
             try:
                 needle = value.encode(encoding).lower()
             except UnicodeEncodeError:
                 continue
             if re.fullmatch(rb"[0-9.]+", needle):
-                yield needle, _number_pattern(needle)
+                # A short number is found in any header by chance: as a time, a size, an instance number.
+                if len(needle) >= MINIMUM_DIGITS:
+                    yield needle, _number_pattern(needle)
             else:
                 yield (
                     needle,
