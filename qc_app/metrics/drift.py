@@ -206,7 +206,7 @@ def _prediction_signals(baseline: Values) -> list[_Signal]:
         limit = charts.prediction_limit(len(accepted))
         distance = (value - mean) / sd if sd > 0 else 0.0
         if abs(distance) > limit:
-            detail = f"{abs(distance):.1f} sd from the {len(accepted)} scans before; the prediction limit is {limit:.1f}"
+            detail = f"{abs(distance):.1f} sd from the {len(accepted)} scans before; the limit is {limit:.1f}"
             signals.append((place, "prediction", distance, limit, detail))
         else:
             accepted.append(value)
