@@ -42,6 +42,10 @@ _CATEGORIES = {
 }
 _TEXT_VRS = frozenset("AE AS LO LT PN SH ST UC UN UR UT".split())
 _BINARY_VRS = frozenset("OB OD OF OL OV OW".split())
+_REMOVED_GROUPS = frozenset({0x0012, 0xFFFA, 0xFFFC})
+"""Clinical trial attributes (written anew), digital signatures, trailing padding."""
+_MASKED_GROUPS = frozenset({0x5000, 0x6000})
+"""Curves and overlays, which repeat over 50xx and 60xx."""
 _DATE_VRS = frozenset({"DA", "DT", "TM"})
 
 
@@ -128,7 +132,7 @@ class Profile:
         dictionary does not know is removed.
         """
         group = tag >> 16
-        if not tag & 0xFFFF or group in (0x0012, 0xFFFA, 0xFFFC) or 0x5000 <= group <= 0x60FF:
+        if not tag & 0xFFFF or group in _REMOVED_GROUPS or group & 0xFF00 in _MASKED_GROUPS:
             return Action.REMOVE
         listed = self._actions.get(tag)
         vr = _dictionary_vr(tag)

@@ -18,7 +18,7 @@ _DATE_IN_TEXT = re.compile(
 )
 _LONG_NUMBER = re.compile(r"(?<![\d.])\d{6,}(?![\d.])")
 _CONTACT = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+|\b\d{3}[- ]\d{2,4}[- ]\d{4}\b")
-_TITLED_NAME = re.compile(r"\b(?:Dr|Mr|Mrs|Ms|Prof)\.?\s+[^\W\d_]+", re.IGNORECASE)
+_TITLED_NAME = re.compile(r"\b(?:Dr|Mrs|Ms|Prof|Mr(?=\.))\.?(?:\s+[^\W\d_]+|\s*$)", re.IGNORECASE)
 _CARETED_NAME = re.compile(r"[^\W\d_]{2,}\^[^\W\d_^]*(?:\^[^\W\d_^]*)*")
 _SPACES = re.compile(r"\s+")
 

@@ -73,9 +73,7 @@ def test_no_original_value_survives_in_any_encoding(syntax: str) -> None:
     assert [value for value in ORIGINALS if value in written] == []
     assert instance.data[:132] == bytes(128) + b"DICM"
     assert read(instance).file_meta.TransferSyntaxUID == syntax
-    assert read(instance).pixel_array.tolist() == [
-        [8 * row + column + 1 for column in range(8)] for row in range(8)
-    ]
+    assert read(instance).PixelData == mr_dataset().PixelData
 
 
 def test_what_was_done_is_written_into_the_file() -> None:
@@ -226,7 +224,7 @@ def _planted() -> Dataset:
     dataset.RequestAttributesSequence = item(RequestedProcedureDescription=MARK)
     dataset.ReferencedStudySequence = item(ReferencedSOPInstanceUID="1.2.3.4", PatientName=MARK)
     dataset.RadiopharmaceuticalInformationSequence = item(PatientComments=MARK, OperatorsName=MARK)
-    dataset.IconImageSequence = item(PixelData=MARK.encode() + b"!")
+    dataset.IconImageSequence = item(PixelData=MARK.encode() + b"!", BitsAllocated=8)
     dataset.add_new(0x60000010, "US", 8)
     dataset.add_new(0x60000022, "LO", MARK)
     dataset.add_new(0x60003000, "OW", MARK.encode() + b"!")
@@ -371,7 +369,6 @@ def test_enhanced_multi_frame_values_come_from_functional_groups() -> None:
         ({"BurnedInAnnotation": "MAYBE"}, "burned_in_risk"),
         ({"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, "burned_in_risk"),
         ({"PhotometricInterpretation": "RGB"}, "burned_in_risk"),
-        ({"SOPInstanceUID": None}, "uid_missing"),
         ({"StudyInstanceUID": None}, "uid_missing"),
         ({"SeriesInstanceUID": None}, "uid_missing"),
         ({"PixelData": None}, "pixel_data_missing"),
@@ -383,6 +380,12 @@ def test_enhanced_multi_frame_values_come_from_functional_groups() -> None:
 )
 def test_what_may_not_enter_is_named(changes: dict[str, object], code: str) -> None:
     assert refusal(mr_file(**changes)).code == code
+
+
+def test_a_file_without_sop_instance_uid_is_refused() -> None:
+    good = _element(0x08, 0x18, "1.3.12.2.1107.5.2.43.66038.1", b"UI")
+
+    assert refusal(mr_file().replace(good, _element(0x08, 0x18, "", b"UI"))).code == "uid_missing"
 
 
 @pytest.mark.parametrize("uid", [b"1.2/../../x", b"<script>...", b"1.2\x00.3.4.5.", b"1.2\r\n.3.4.."])
