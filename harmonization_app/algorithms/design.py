@@ -48,7 +48,7 @@ def level_texts(values: Sequence[CovariateValue]) -> list[str | None]:
 
 def as_number(value: CovariateValue) -> float:
     """Return a continuous value; NaN when it is missing, not a number or infinite."""
-    if value is None or isinstance(value, bool):
+    if value is None or isinstance(value, bool) or (isinstance(value, str) and "_" in value):
         return math.nan
     try:
         number = float(value)

@@ -87,5 +87,5 @@ def _library(info: dict[str, Any]) -> BlasLibrary:
 
 def _cpu_features() -> tuple[str, ...]:
     """Return the CPU features that numpy dispatches on here."""
-    found = np.show_config(mode="dicts").get("SIMD Extensions", {})  # type: ignore[union-attr]
+    found = np.show_config(mode="dicts").get("SIMD Extensions", {})
     return tuple(sorted({*found.get("baseline", ()), *found.get("found", ())}))

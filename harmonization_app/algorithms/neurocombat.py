@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from neuroCombat import neuroCombat
 from threadpoolctl import threadpool_limits
@@ -204,7 +205,9 @@ def _model(
 ) -> Model:
     constant = np.ptp(dataset.values, axis=0) == 0
     names = ("gamma_hat", "delta_hat", "gamma.star", "delta.star")
-    arrays = {name.replace(".", "_"): np.array(estimates[name], dtype=np.float64) for name in names}
+    arrays: dict[str, npt.NDArray[Any]] = {
+        name.replace(".", "_"): np.array(estimates[name], dtype=np.float64) for name in names
+    }
     arrays["pooled_variance"] = np.array(estimates["var.pooled"], dtype=np.float64).ravel()
     arrays["usable"] = np.flatnonzero(~constant)
     return Model(
