@@ -66,6 +66,7 @@ class Combat(Algorithm):
         "harmonization_app.diagnostics.gate_batches",
         "harmonization_app.diagnostics.gate_covariates",
         "harmonization_app.diagnostics.gate_values",
+        "harmonization_app.diagnostics.wording",
     )
 
     def parameters_schema(self) -> dict[str, Any]:

@@ -73,10 +73,9 @@ def shrink_parametric(batch: str, moments: BatchMoments, prior: Prior) -> tuple[
             shift = (weighted + old_scale * prior.mean) / (weight + old_scale)
             squares = moments.squares + moments.counts * (moments.shift - shift) ** 2
             scale = (0.5 * squares + prior.rate) / denominator
-            change = max(
-                np.nanmax(np.abs(shift - old_shift) / old_shift),
-                np.nanmax(np.abs(scale - old_scale) / old_scale),
-            )
+            change = max(_relative_change(shift, old_shift), _relative_change(scale, old_scale))
+            if np.isnan(change):
+                break
             if change <= CONVERGENCE:
                 return shift, scale, step
             old_shift, old_scale = shift, scale
@@ -107,6 +106,12 @@ def shrink_nonparametric(moments: BatchMoments) -> tuple[FloatArray, FloatArray]
     return shift, scale
 
 
+def _relative_change(new: FloatArray, old: FloatArray) -> float:
+    """Return the largest change over its old value, sign and all; a value that stays 0 has not changed."""
+    difference = np.abs(new - old)
+    return float(np.where(difference == 0, 0.0, difference / old).max())
+
+
 def _no_spread() -> Finding:
     return Finding(
         "no_spread_of_scales",
@@ -118,7 +123,7 @@ def _no_spread() -> Finding:
 
 def _not_converged(batch: str) -> Finding:
     message = (
-        f"The empirical Bayes estimates of batch {batch} did not settle in {MAXIMUM_ITERATIONS} steps; "
+        f"The empirical Bayes estimates of batch {batch} did not settle within {MAXIMUM_ITERATIONS} steps; "
         "the batch's values do not follow the model. Look at its outliers, or run with eb off."
     )
     return Finding("eb_not_converged", "stop", message, batches=(batch,))

@@ -212,7 +212,7 @@ def _incomplete_columns(
     result.uniform[columns] = _constant_observed(values, observed)
     own_centres = _observed_centres(mask, within, safe, grouping)
     gram = _observed_gram(mask, within, counts, own_centres)
-    singular = _singular(gram)
+    singular = _singular(gram, counts.sum(axis=0))
     gram[singular] = np.eye(within.shape[1])
     coefficients = np.zeros((within.shape[1], len(columns)))
     for _ in range(2 if within.shape[1] else 0):
@@ -257,10 +257,12 @@ def _observed_gram(
     return gram - np.einsum("bf,bcf,bdf->fcd", counts, centres, centres)
 
 
-def _singular(gram: FloatArray) -> BoolArray:
+def _singular(gram: FloatArray, scans: FloatArray) -> BoolArray:
+    """Return where a column does not vary over the observed `scans` [features], or others determine it."""
     if not gram.shape[1]:
         return np.zeros(len(gram), dtype=np.bool_)
-    diagonal = np.sqrt(np.maximum(np.einsum("fcc->fc", gram), 0.0))
-    safe = np.where(diagonal > 0, diagonal, 1.0)
-    smallest = np.linalg.eigvalsh(gram / (safe[:, :, None] * safe[:, None, :]))[:, 0]
-    return np.asarray((smallest <= SINGULAR_RATIO) | (diagonal <= 0).any(axis=1))
+    squares = np.einsum("fcc->fc", gram)
+    flat = squares <= SINGULAR_RATIO * scans[:, None]
+    length = np.sqrt(np.where(flat, 1.0, squares))
+    smallest = np.linalg.eigvalsh(gram / (length[:, :, None] * length[:, None, :]))[:, 0]
+    return np.asarray((smallest <= SINGULAR_RATIO) | flat.any(axis=1))

@@ -67,6 +67,7 @@ class NeuroCombat(Algorithm):
     source_modules: ClassVar[tuple[str, ...]] = (
         "harmonization_app.algorithms.base",
         "harmonization_app.algorithms.design",
+        "harmonization_app.algorithms.kernel",
         "harmonization_app.algorithms.model",
         "harmonization_app.algorithms.neurocombat",
         "harmonization_app.algorithms.specification",
@@ -74,6 +75,7 @@ class NeuroCombat(Algorithm):
         "harmonization_app.diagnostics.gate_batches",
         "harmonization_app.diagnostics.gate_covariates",
         "harmonization_app.diagnostics.gate_values",
+        "harmonization_app.diagnostics.wording",
         "neuroCombat.neuroCombat",
     )
 
