@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qc_app.metrics.mask import Mask, dilate, erode
 from qc_app.metrics.mr_sample import MIN_OBJECT_VOXELS, Sample
@@ -59,23 +60,31 @@ def inhomogeneity(sample: Sample, tissues: TissueClasses | None) -> Metric:
         return not_computable(
             "inhomogeneity", "the object shows two tissue classes, which the fit takes for a bias"
         )
-    places = np.flatnonzero(sample.regions.inner)
-    places = places[:: max(1, places.size // FIT_SAMPLES)]
+    shape = sample.volume.shape
+    places = _thinned(np.flatnonzero(sample.regions.inner))
     signal = sample.volume.ravel()[places].astype(np.float64)
     positive = signal > 0
     if np.count_nonzero(positive) < MIN_OBJECT_VOXELS:
         return not_computable("inhomogeneity", "too few voxels with signal")
-    z, y, x = (
-        2.0 * axis / max(1, size - 1) - 1.0
-        for axis, size in zip(
-            np.unravel_index(places[positive], sample.volume.shape), sample.volume.shape, strict=True
-        )
-    )
-    terms = [np.ones_like(x), x, y, x * x, y * y, x * y]
-    if sample.volume.shape[0] > 2:
-        terms += [z, z * z, x * z, y * z]
-    design = np.stack(terms, axis=1)
-    coefficients, *_ = np.linalg.lstsq(design, np.log(signal[positive]), rcond=None)
-    field = np.exp(design @ coefficients)
+    logarithm = np.log(signal[positive])
+    coefficients, *_ = np.linalg.lstsq(_quadratic_terms(places[positive], shape), logarithm, rcond=None)
+    everywhere = _thinned(np.flatnonzero(sample.regions.foreground))
+    field = np.exp(_quadratic_terms(everywhere, shape) @ coefficients)
     low, high = np.percentile(field, [5, 95])
     return measured("inhomogeneity", float((high - low) / field.mean()))
+
+
+def _thinned(places: NDArray[np.intp]) -> NDArray[np.intp]:
+    return places[:: max(1, places.size // FIT_SAMPLES)]
+
+
+def _quadratic_terms(places: NDArray[np.intp], shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return the design matrix (places, 10) of a second-order polynomial; (places, 6) for fewer than three slices."""
+    z, y, x = (
+        2.0 * axis / max(1, size - 1) - 1.0
+        for axis, size in zip(np.unravel_index(places, shape), shape, strict=True)
+    )
+    terms = [np.ones_like(x), x, y, x * x, y * y, x * y]
+    if shape[0] > 2:
+        terms += [z, z * z, x * z, y * z]
+    return np.stack(terms, axis=1)

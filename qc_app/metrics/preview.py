@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,20 +21,20 @@ PNG_LEVEL = 4
 def render_preview(pixels: SeriesPixels) -> bytes:
     """Return a PNG mosaic (8-bit grey) of up to 20 slices of the first volume, evenly spread, in order of position.
 
-    The window is the frame's own (LINEAR, PS3.3 C.11.2.1.2.1) where it meets the values, else P1 to P99.5
-    of the tiles; MONOCHROME1 is inverted; tiles keep the aspect of the pixels.
+    The window is the frame's own (LINEAR, PS3.3 C.11.2.1.2.1) unless all windows miss the values, else P1
+    to P99.5 of the tiles; MONOCHROME1 is inverted; tiles keep the aspect of the pixels.
     """
     tiles = min(MAX_TILES, pixels.slice_count)
     places = np.unique(np.linspace(0, pixels.slice_count - 1, tiles).round().astype(np.intp))
     frames = pixels.geometry.index[0, places]
     images = pixels.rescaled(frames)
-    fallback = _percentile_range(images)
+    ranges = _grey_ranges(images, [pixels.frames[frame].window for frame in frames])
     columns = min(COLUMNS, len(frames))
     rows = -(-len(frames) // columns)
     mosaic = Image.new("L", (columns * TILE_PX, rows * TILE_PX))
     size = _tile_size(pixels)
-    for number, frame in enumerate(frames):
-        grey = _window(images[number], pixels.frames[frame].window, fallback)
+    for number, image in enumerate(images):
+        grey = _to_grey(image, *ranges[number])
         if pixels.monochrome1:
             grey = 255 - grey
         tile = Image.fromarray(grey).resize(size, Image.Resampling.BILINEAR)
@@ -52,22 +53,25 @@ def _tile_size(pixels: SeriesPixels) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _percentile_range(images: NDArray[np.float32]) -> tuple[float, float]:
+def _grey_ranges(
+    images: NDArray[np.float32], windows: Sequence[tuple[float, float] | None]
+) -> list[tuple[float, float]]:
+    """Return the values shown black and white in every tile."""
     sample = images.ravel()[:: max(1, images.size // 200_000)]
-    low, high = np.percentile(sample, PERCENTILES)
-    return float(low), float(high)
+    low, high = (float(value) for value in np.percentile(sample, PERCENTILES))
+    ranges = [
+        (low, high)
+        if window is None
+        else (window[0] - 0.5 - (window[1] - 1) / 2, window[0] - 0.5 + (window[1] - 1) / 2)
+        for window in windows
+    ]
+    darkest, brightest = float(images.min()), float(images.max())
+    if all(bottom >= brightest or top <= darkest for bottom, top in ranges):
+        return [(low, high)] * len(ranges)
+    return ranges
 
 
-def _window(
-    image: NDArray[np.float32], window: tuple[float, float] | None, fallback: tuple[float, float]
-) -> NDArray[np.uint8]:
-    """Map real values to 0-255."""
-    low, high = fallback
-    if window is not None:
-        centre, width = window
-        bottom, top = centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
-        if bottom < float(image.max()) and top > float(image.min()):
-            low, high = bottom, top
+def _to_grey(image: NDArray[np.float32], low: float, high: float) -> NDArray[np.uint8]:
     if high <= low:
         return np.where(image > low, 255, 0).astype(np.uint8)
     scaled = (image - np.float32(low)) * np.float32(255.0 / (high - low))

@@ -106,7 +106,7 @@ _DEFINITIONS = (
         "100 (fraction of background above the Rayleigh 99.9 % quantile - 0.001), sigma from the median",
         "after Mortamet et al. 2009, Magn Reson Med 62:365"),
     MetricDefinition("inhomogeneity", "Intensity inhomogeneity", "1", "lower", (MR,),
-        "P95 - P5 of the second-order field fitted to ln(I) in the eroded object, divided by its mean"),
+        "P95 - P5 over the object of a second-order field fitted to ln(I), divided by its mean"),
     MetricDefinition("dropout_slices", "Slices with signal dropout", "1", "lower", (MR,),
         "slices whose median in their neighbours' object is below 0.85 of the 7-slice median"),
     MetricDefinition("tissue_cnr", "Contrast-to-noise between two tissues", "1", "higher", (MR,),

@@ -12,11 +12,22 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-SOP_CLASS = {"MR": "1.2.840.10008.5.1.4.1.1.4", "CT": "1.2.840.10008.5.1.4.1.1.2", "PT": "1.2.840.10008.5.1.4.1.1.128"}
+SOP_CLASS = {
+    "MR": "1.2.840.10008.5.1.4.1.1.4",
+    "CT": "1.2.840.10008.5.1.4.1.1.2",
+    "PT": "1.2.840.10008.5.1.4.1.1.128",
+}
 
 
-def make_dataset(pixels: NDArray[Any], *, modality: str = "MR", number: int = 1, position: Sequence[float] = (0, 0, 0),
-                 syntax: str = ExplicitVRLittleEndian, **attributes: Any) -> FileDataset:  # fmt: skip
+def make_dataset(
+    pixels: NDArray[Any],
+    *,
+    modality: str = "MR",
+    number: int = 1,
+    position: Sequence[float] = (0, 0, 0),
+    syntax: str = ExplicitVRLittleEndian,
+    **attributes: Any,
+) -> FileDataset:
     """Return one classic instance; attributes with value None are left out."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = SOP_CLASS.get(modality, SOP_CLASS["MR"])
@@ -26,7 +37,10 @@ def make_dataset(pixels: NDArray[Any], *, modality: str = "MR", number: int = 1,
         None, {}, file_meta=meta, preamble=b"\0" * 128,
         is_implicit_VR=syntax == ImplicitVRLittleEndian, is_little_endian=syntax != ExplicitVRBigEndian,
     )  # fmt: skip
-    dataset.SOPClassUID, dataset.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    dataset.SOPClassUID, dataset.SOPInstanceUID = (
+        meta.MediaStorageSOPClassUID,
+        meta.MediaStorageSOPInstanceUID,
+    )
     dataset.StudyInstanceUID, dataset.SeriesInstanceUID = "2.25.1", "2.25.2"
     dataset.Modality, dataset.InstanceNumber = modality, number
     dataset.ImageOrientationPatient, dataset.ImagePositionPatient = [1, 0, 0, 0, 1, 0], list(position)
@@ -52,15 +66,24 @@ def to_bytes(dataset: FileDataset) -> bytes:
     return stream.getvalue()
 
 
-def make_series(volume: NDArray[Any], *, spacing_mm: float = 3.0, modality: str = "MR",
-                per_slice: Mapping[int, Mapping[str, Any]] | None = None, **attributes: Any) -> list[bytes]:  # fmt: skip
+def make_series(
+    volume: NDArray[Any],
+    *,
+    spacing_mm: float = 3.0,
+    modality: str = "MR",
+    per_slice: Mapping[int, Mapping[str, Any]] | None = None,
+    **attributes: Any,
+) -> list[bytes]:
     """Return one instance a slice of (slices, rows, columns), at z = index x spacing_mm."""
     return [
         to_bytes(
             make_dataset(
-                plane, modality=modality, number=index + 1, position=(0, 0, index * spacing_mm),
+                plane,
+                modality=modality,
+                number=index + 1,
+                position=(0, 0, index * spacing_mm),
                 **{**attributes, **(per_slice or {}).get(index, {})},
-            )  # fmt: skip
+            )
         )
         for index, plane in enumerate(volume)
     ]
@@ -75,8 +98,14 @@ def compressed(dataset: FileDataset, syntax: str, frames: Sequence[bytes]) -> by
     return to_bytes(dataset)
 
 
-def rician_sphere(*, shape: tuple[int, int, int] = (24, 64, 64), radius: float = 0.7, signal: float = 1000.0,
-                  sigma: float = 20.0, seed: int = 7) -> NDArray[np.uint16]:  # fmt: skip
+def rician_sphere(
+    *,
+    shape: tuple[int, int, int] = (24, 64, 64),
+    radius: float = 0.7,
+    signal: float = 1000.0,
+    sigma: float = 20.0,
+    seed: int = 7,
+) -> NDArray[np.uint16]:
     """Return a magnitude image of a ball (radius as a fraction of the half field in plane) with Rician noise."""
     rng = np.random.default_rng(seed)
     z, y, x = np.ogrid[-0.6 : 0.6 : shape[0] * 1j, -1 : 1 : shape[1] * 1j, -1 : 1 : shape[2] * 1j]

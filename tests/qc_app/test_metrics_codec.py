@@ -151,7 +151,11 @@ def _load_jpeg_ls() -> None:
 
 def test_a_decoder_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pid_file = tmp_path / "pid"
-    _child(tmp_path, monkeypatch, f"import os,time\nopen({str(pid_file)!r},'w').write(str(os.getpid()))\ntime.sleep(60)\n")
+    _child(
+        tmp_path,
+        monkeypatch,
+        f"import os,time\nopen({str(pid_file)!r},'w').write(str(os.getpid()))\ntime.sleep(60)\n",
+    )
     monkeypatch.setattr(codec, "WALL_SECONDS", 1)
 
     with pytest.raises(PixelsUnavailable) as refused:
@@ -162,7 +166,9 @@ def test_a_decoder_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.Monk
         os.kill(int(pid_file.read_text()), 0)
 
 
-def test_a_decoder_that_crashes_is_one_refused_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decoder_that_crashes_is_one_refused_series(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _child(tmp_path, monkeypatch, "import os,signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
 
     with pytest.raises(PixelsUnavailable) as refused:
@@ -172,7 +178,9 @@ def test_a_decoder_that_crashes_is_one_refused_series(tmp_path: Path, monkeypatc
     assert "signal 11" in refused.value.detail
 
 
-def test_a_decoder_that_returns_too_little_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decoder_that_returns_too_little_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _child(tmp_path, monkeypatch, "import sys\nsys.stdout.buffer.write(b'12')\n")
 
     with pytest.raises(PixelsUnavailable) as refused:

@@ -65,7 +65,9 @@ def test_rescaled_intensities_scale_the_noise_and_not_the_snr() -> None:
     plain = _measure(make_series(volume))
     scaled = _measure(make_series(volume, RescaleSlope="3", RescaleIntercept="0"))
 
-    assert _value(scaled, "noise_background") == pytest.approx(3 * _value(plain, "noise_background"), rel=1e-5)
+    assert _value(scaled, "noise_background") == pytest.approx(
+        3 * _value(plain, "noise_background"), rel=1e-5
+    )
     assert _value(scaled, "snr_background") == pytest.approx(_value(plain, "snr_background"), rel=1e-5)
     assert _value(scaled, "efc") == pytest.approx(_value(plain, "efc"), rel=1e-5)
 
@@ -95,7 +97,13 @@ def test_a_masked_background_gives_no_background_metric() -> None:
 
     metrics = _measure(make_series(volume))
 
-    for name in ("noise_background", "snr_background", "fber", "foreground_background_contrast", "background_sd"):
+    for name in (
+        "noise_background",
+        "snr_background",
+        "fber",
+        "foreground_background_contrast",
+        "background_sd",
+    ):
         assert metrics[name].value is None
         assert "zero" in str(metrics[name].reason)
 
@@ -142,10 +150,14 @@ def test_a_ghost_is_measured_along_the_phase_direction_only(direction: str, axis
     volume = np.hypot(signal + real, imaginary).round().astype(np.uint16)
 
     along = _measure(make_series(volume, InPlanePhaseEncodingDirection=direction))
-    across = _measure(make_series(volume, InPlanePhaseEncodingDirection="ROW" if direction == "COL" else "COL"))
+    across = _measure(
+        make_series(volume, InPlanePhaseEncodingDirection="ROW" if direction == "COL" else "COL")
+    )
     unknown = _measure(make_series(volume))
 
-    assert _value(along, "ghost_to_signal") == pytest.approx(0.05 - 2 * math.sqrt(math.pi / 2) / 1000, rel=0.03)
+    assert _value(along, "ghost_to_signal") == pytest.approx(
+        0.05 - 2 * math.sqrt(math.pi / 2) / 1000, rel=0.03
+    )
     assert abs(_value(across, "ghost_to_signal")) < 0.02
     assert unknown["ghost_to_signal"].value is None
 
@@ -218,14 +230,16 @@ def test_saturation_counts_the_voxels_at_the_maximum() -> None:
 
 def _cylinder(noise: float = 5.0, cup: float = 0.0) -> np.ndarray:
     rng = np.random.default_rng(11)
-    y, x = np.mgrid[-1 : 1 : 128j, -1 : 1 : 128j]
+    y, x = np.mgrid[-1:1:128j, -1:1:128j]
     radius = np.hypot(x, y)
     truth = np.where(radius <= 0.75, cup * (1 - (radius / 0.75) ** 2), -1000.0)
     return (truth + rng.normal(0, noise, (8, 128, 128))).round().astype(np.int16)
 
 
 def test_ct_water_noise_and_uniformity() -> None:
-    metrics = _measure(make_series(_cylinder(cup=-20.0), modality="CT", RescaleSlope="1", RescaleIntercept="0"))
+    metrics = _measure(
+        make_series(_cylinder(cup=-20.0), modality="CT", RescaleSlope="1", RescaleIntercept="0")
+    )
 
     assert _value(metrics, "water_hu") == pytest.approx(-20 * 0.98, abs=0.5)
     assert _value(metrics, "uniformity_hu") == pytest.approx(-20 * 0.64, abs=1.0)

@@ -19,7 +19,8 @@ def _ramp(slices: int = 4, rows: int = 6, columns: int = 5) -> np.ndarray:
 def test_slices_are_sorted_along_the_normal_whatever_the_instance_number() -> None:
     volume = _ramp()
     instances = [
-        to_bytes(make_dataset(plane, number=10 - z, position=(0, 0, -3.0 * z))) for z, plane in enumerate(volume)
+        to_bytes(make_dataset(plane, number=10 - z, position=(0, 0, -3.0 * z)))
+        for z, plane in enumerate(volume)
     ]
 
     pixels = load_series(instances)
@@ -30,9 +31,9 @@ def test_slices_are_sorted_along_the_normal_whatever_the_instance_number() -> No
 
 
 def test_the_normal_and_not_z_orders_a_sagittal_stack() -> None:
-    volume = _ramp(3)
+    volume, sagittal = _ramp(3), [0, 1, 0, 0, 0, -1]
     instances = [
-        to_bytes(make_dataset(plane, number=z + 1, position=(5.0 * z, 0, 0), ImageOrientationPatient=[0, 1, 0, 0, 0, -1]))
+        to_bytes(make_dataset(plane, number=z + 1, position=(5.0 * z, 0, 0), ImageOrientationPatient=sagittal))
         for z, plane in enumerate(volume)
     ]  # fmt: skip
 
@@ -54,7 +55,9 @@ def test_every_slice_uses_its_own_rescale() -> None:
     assert pixels.extremes == (0.0, float(expected.max()))
 
 
-@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian])
+@pytest.mark.parametrize(
+    "syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
+)
 def test_every_uncompressed_transfer_syntax_gives_the_same_pixels(syntax: str) -> None:
     volume = _ramp(1)
     swapped = volume[0].astype(">u2") if syntax == ExplicitVRBigEndian else volume[0]
@@ -80,7 +83,10 @@ def test_volumes_over_time_are_separated() -> None:
     instances = [
         to_bytes(
             make_dataset(
-                plane + np.uint16(1000 * t), number=3 * t + z + 1, position=(0, 0, z), TemporalPositionIdentifier=t + 1
+                plane + np.uint16(1000 * t),
+                number=3 * t + z + 1,
+                position=(0, 0, z),
+                TemporalPositionIdentifier=t + 1,
             )
         )
         for t in range(4)
@@ -113,17 +119,25 @@ def test_an_incomplete_volume_is_named_and_the_first_stays_whole() -> None:
 def test_an_enhanced_multiframe_image_is_sorted_and_rescaled_per_frame() -> None:
     volume = _ramp(3)
     order = [2, 0, 1]
-    dataset = make_dataset(volume[order], ImagePositionPatient=None, ImageOrientationPatient=None, PixelSpacing=None)
+    dataset = make_dataset(
+        volume[order], ImagePositionPatient=None, ImageOrientationPatient=None, PixelSpacing=None
+    )
     dataset.NumberOfFrames = 3
     shared = Dataset()
-    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = Sequence([Dataset()]), Sequence([Dataset()])
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = (
+        Sequence([Dataset()]),
+        Sequence([Dataset()]),
+    )
     shared.PlaneOrientationSequence[0].ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
     shared.PixelMeasuresSequence[0].PixelSpacing = [2.0, 3.0]
     dataset.SharedFunctionalGroupsSequence = Sequence([shared])
     dataset.PerFrameFunctionalGroupsSequence = Sequence()
     for z in order:
         item = Dataset()
-        item.PlanePositionSequence, item.PixelValueTransformationSequence = Sequence([Dataset()]), Sequence([Dataset()])
+        item.PlanePositionSequence, item.PixelValueTransformationSequence = (
+            Sequence([Dataset()]),
+            Sequence([Dataset()]),
+        )
         item.PlanePositionSequence[0].ImagePositionPatient = [0, 0, 2.5 * z]
         item.PixelValueTransformationSequence[0].RescaleSlope = str(z + 1)
         item.PixelValueTransformationSequence[0].RescaleIntercept = "0"
@@ -226,7 +240,9 @@ def test_a_file_cut_inside_its_pixels_is_refused() -> None:
     assert "50 of 60 bytes" in refused.value.detail
 
 
-@pytest.mark.parametrize("data", [b"", b"x" * 400, b"\0" * 128 + b"DICM", b"\0" * 128 + b"DICM" + b"\xff" * 300])
+@pytest.mark.parametrize(
+    "data", [b"", b"x" * 400, b"\0" * 128 + b"DICM", b"\0" * 128 + b"DICM" + b"\xff" * 300]
+)
 def test_what_is_no_dicom_is_refused(data: bytes) -> None:
     with pytest.raises(PixelsUnavailable) as refused:
         load_series([data])

@@ -83,7 +83,9 @@ def _check_value(metric: Metric, wanted: dict[str, Any]) -> None:
         assert metric.value is None
         assert metric.reason
     else:
-        assert metric.value == pytest.approx(wanted["value"], rel=wanted.get("tol_rel"), abs=wanted.get("tol_abs")), metric
+        assert metric.value == pytest.approx(
+            wanted["value"], rel=wanted.get("tol_rel"), abs=wanted.get("tol_abs")
+        ), metric
 
 
 def _check_special(
@@ -110,7 +112,9 @@ def _check_special(
     elif expectation == "tissue_means":
         classes = tissue_classes(take_sample(pixels).inner)
         assert classes is not None
-        assert [classes.bright_mean, classes.dark_mean] == pytest.approx(wanted["value"], rel=wanted["tol_rel"])
+        assert [classes.bright_mean, classes.dark_mean] == pytest.approx(
+            wanted["value"], rel=wanted["tol_rel"]
+        )
     elif expectation == "efc_noise_free":
         _check_noise_free_sphere(wanted, params)
     elif expectation.startswith("rc_centre_sphere_"):
@@ -124,11 +128,14 @@ def _check_noise_free_sphere(wanted: dict[str, Any], params: dict[str, Any]) -> 
     from metrics_factories import make_series
 
     axes = [
-        (np.arange(n) - (n - 1) / 2) * step for n, step in zip(params["shape"], params["spacing"], strict=True)
+        (np.arange(n) - (n - 1) / 2) * step
+        for n, step in zip(params["shape"], params["spacing"], strict=True)
     ]
     z, y, x = np.meshgrid(*axes, indexing="ij")
     ball = np.where(np.sqrt(x**2 + y**2 + z**2) <= params["R"], params["A"], 0).astype(np.uint16)
-    assert entropy_focus(load_series(make_series(ball))) == pytest.approx(wanted["value"], rel=wanted["tol_rel"])
+    assert entropy_focus(load_series(make_series(ball))) == pytest.approx(
+        wanted["value"], rel=wanted["tol_rel"]
+    )
 
 
 def _check_recovery(
@@ -148,7 +155,8 @@ def _check_recovery(
 
 
 @pytest.mark.parametrize(
-    "name", ["GE_Artist_1.5T_T1", "Siemens_Aera_1.5T_T1", "Siemens_Aera_1.5T_T2", "PhilipsAchieva", "SiemensSolaFit"]
+    "name",
+    ["GE_Artist_1.5T_T1", "Siemens_Aera_1.5T_T1", "Siemens_Aera_1.5T_T2", "PhilipsAchieva", "SiemensSolaFit"],
 )
 def test_real_phantom_series_load_whole_and_give_plausible_metrics(reference_data: Path, name: str) -> None:
     pixels = _load(reference_data / "qc" / "acr_mri_hazen" / name)
@@ -165,7 +173,9 @@ def test_real_phantom_series_load_whole_and_give_plausible_metrics(reference_dat
 def test_a_real_pet_without_units_has_no_suv(reference_data: Path) -> None:
     folder = reference_data / "qc" / "pet_nema_iq_pynemaiqpet"
     files = sorted(path for path in folder.rglob("*.dcm"))
-    metrics = {metric.name: metric for metric in compute_metrics(load_series([path.read_bytes() for path in files]))}
+    metrics = {
+        metric.name: metric for metric in compute_metrics(load_series([path.read_bytes() for path in files]))
+    }
 
     assert len(files) == 89
     assert metrics["slice_count"].value == 89
