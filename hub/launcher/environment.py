@@ -12,7 +12,7 @@ from hub.launcher.layout import Layout
 DATABASE = "hub"
 OWNER_ROLE = "hub_owner"
 APP_ROLE = "hub_app"
-_GENERATED = ("HUB_SECRET_KEY", "HUB_PSEUDONYM_KEY", "HUB_SIGNING_KEY")
+GENERATED = ("HUB_SECRET_KEY", "HUB_PSEUDONYM_KEY", "HUB_SIGNING_KEY")
 _SECRET_BYTES = 32
 # More threads than one per task made the numerical kernels slower and their bits irreproducible.
 _ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
@@ -42,19 +42,21 @@ def hub_environment(
         "HUB_BASE_URL": layout.base_url,
         "HUB_ALLOWED_HOSTS": os.environ.get("HUB_ALLOWED_HOSTS", "127.0.0.1,localhost,[::1]"),
         "PYTHONUNBUFFERED": "1",
+        # Compiled modules are kept whatever the shell says: without them each start takes seconds longer.
+        "PYTHONDONTWRITEBYTECODE": "",
         "PYTHONPATH": str(layout.root),
         "PATH": f"{layout.venv / 'bin'}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
     }
     return dict(os.environ) | chosen | ours | _ONE_THREAD
 
 
-def read_secrets(file: Path) -> dict[str, str]:
+def read_secrets(file: Path, names: tuple[str, ...] = GENERATED) -> dict[str, str]:
     """Return the secrets kept in `file` (mode 0600), making those that are missing."""
     kept: dict[str, str] = {}
     if file.exists():
         pairs = (line.split("=", 1) for line in file.read_text(encoding="utf-8").splitlines() if "=" in line)
         kept = {name.strip(): value.strip() for name, value in pairs}
-    missing = [name for name in _GENERATED if not kept.get(name)]
+    missing = [name for name in names if not kept.get(name)]
     if missing:
         kept |= {name: secrets.token_hex(_SECRET_BYTES) for name in missing}
         write_private(file, "".join(f"{name}={value}\n" for name, value in kept.items()))

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from hub.launcher import setup, system_packages
+from hub.launcher import demonstration, setup, system_packages
 from hub.launcher.console import LauncherError, last_words, say, warn
 from hub.launcher.hub_processes import await_ready, hub_processes
 from hub.launcher.layout import Layout
@@ -30,20 +30,8 @@ def demo(layout: Layout) -> None:
 
     Raises LauncherError when the demonstration cannot be made."""
     with _running_hub(layout) as services:
-        stamp = layout.stamps / "demo"
-        logins = layout.secrets / "demo-logins.txt"
-        if not stamp.exists():
-            say("Demonstration trial, uploaded through the API ...")
-            environment = services.environment | {"HUB_DEMO_LOGINS_FILE": str(logins)}
-            command = [str(layout.python), "manage.py", "demo", "--base-url", layout.base_url]
-            if services.supervisor.run(command, environment, layout.root) != 0:
-                raise LauncherError(
-                    f"The demonstration trial could not be made; see above and {layout.logs}."
-                )
-            setup.set_stamp(stamp, "done")
-        if logins.exists():
-            say(logins.read_text(encoding="utf-8").rstrip())
-        say(f"ready {layout.base_url}")
+        logins = demonstration.prepare(layout, services)
+        say(f"ready {layout.base_url}\n{logins}")
         services.supervisor.watch()
 
 
