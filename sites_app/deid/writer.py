@@ -24,6 +24,8 @@ _STANDARD_UIDS = "1.2.840.10008."
 _MEMO_BYTES, _MEMO_ENTRIES = 1 << 16, 20_000
 _TEXT_BYTES = 1024
 
+_REMOVED = Action.REMOVE.name
+
 Change = tuple[str, str]
 
 
@@ -91,6 +93,7 @@ class DatasetWriter:
         self._subject, self._days = subject_code.encode("ascii"), days
         self._memos: dict[tuple[bool, bool, str], dict[bytes, _Outcome]] = {}
         self._actions: dict[int, Action] = {}
+        self._private_rules: dict[tuple[str, int, int], tuple[str, Change]] = {}
 
     def write(
         self,
@@ -268,12 +271,16 @@ class DatasetWriter:
                 written.chunks.append(b"")
             return
         creator = creators.get(group << 8 | number >> 8)
-        vr = self._profile.private_vr(creator[0], group, number & 0xFF) if creator is not None else ""
-        if creator is None or not vr or element.items is not None or raw_length > _TEXT_BYTES:
-            written.changes.append((Action.REMOVE.name, f"({group:04X},xx{number & 0xFF:02X})"))
+        key = (creator[0] if creator is not None else "", group, number & 0xFF)
+        known = self._private_rules.get(key)
+        if known is None:
+            change = (_REMOVED, f"({group:04X},xx{number & 0xFF:02X})")
+            known = self._private_rules[key] = (self._profile.private_vr(*key), change)
+        if creator is None or not known[0] or element.items is not None or raw_length > _TEXT_BYTES:
+            written.changes.append(known[1])
             return
-        if not _fits(element.vr, vr, parsed.data[element.value_start : element.value_end]):
-            written.changes.append((Action.REMOVE.name, f"({group:04X},xx{number & 0xFF:02X})"))
+        if not _fits(element.vr, known[0], parsed.data[element.value_start : element.value_end]):
+            written.changes.append(known[1])
             return
         name, index = creator
         if not written.chunks[index]:
@@ -295,7 +302,7 @@ def _fits(declared: str, known: str, raw: bytes) -> bool:
 
 
 def _removed(tag: int) -> _Outcome:
-    return _Outcome(b"", (), ((Action.REMOVE.name, tag_text(tag)),))
+    return _Outcome(b"", (), ((_REMOVED, tag_text(tag)),))
 
 
 def _vr(element: Element) -> str:

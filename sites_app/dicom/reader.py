@@ -28,6 +28,9 @@ _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _SHORT_VRS = frozenset("AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
 _LONG_VRS = frozenset("OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _VRS = {name.encode(): (name, name in _LONG_VRS) for name in _SHORT_VRS | _LONG_VRS}
+_PLAIN_VRS = {name.encode(): name for name in _SHORT_VRS}
+_FORBIDDEN_GROUPS = frozenset({0x0000, 0x0001, 0x0002, 0x0003, 0x0005, 0x0007, 0xFFFE, 0xFFFF})
+_SPECIAL_GROUPS = _FORBIDDEN_GROUPS | {0x7FE0}
 _DICTIONARY_VRS = {tag: entry[0].split(" or ")[0] for tag, entry in DicomDictionary.items()}
 
 
@@ -74,6 +77,7 @@ class Element(NamedTuple):
 
 
 Dataset = dict[int, Element]
+_new_element = tuple.__new__
 
 
 @dataclass(slots=True)
@@ -231,6 +235,10 @@ class _Walker:
         elements: Dataset = {}
         previous = -1
         while position < end:
+            if not implicit:
+                position, previous = self._plain_run(position, end, elements, previous)
+                if position >= end:
+                    break
             element = self._element(position, end, depth, implicit)
             if element.tag == _ITEM_END and delimited:
                 return elements, element.value_start
@@ -246,13 +254,30 @@ class _Walker:
             raise UnreadableInstance("truncated", "A sequence item has no end.")
         return elements, position
 
+    def _plain_run(self, position: int, end: int, elements: Dataset, previous: int) -> tuple[int, int]:
+        """Read elements of explicit short-length VRs in a tight loop; stop before anything else, good or bad."""
+        data, unpack, budget = self.data, self.tag_vr, self.budget
+        last = min(end - 8, self.origin + self.limits.header_bytes)
+        while position <= last and budget > 0:
+            group, number, code, length = unpack(data, position)
+            vr = _PLAIN_VRS.get(code)
+            tag = group << 16 | number
+            stop = position + 8 + length
+            if vr is None or tag <= previous or stop > end or group in _SPECIAL_GROUPS:
+                break
+            elements[tag] = _new_element(Element, (tag, vr, position, position + 8, stop, stop, None, False))
+            previous, position = tag, stop
+            budget -= 1
+        self.budget = budget
+        return position, previous
+
     def _spend(self, element: Element) -> None:
         self.budget -= 1
         if self.budget < 0:
             raise UnreadableInstance(
                 "too_many_elements", f"The header has more than {self.limits.elements} elements."
             )
-        if element.tag >> 16 in (0x0000, 0x0001, 0x0002, 0x0003, 0x0005, 0x0007, 0xFFFE, 0xFFFF):
+        if element.tag >> 16 in _FORBIDDEN_GROUPS:
             raise UnreadableInstance(
                 "element_invalid", f"{tag_text(element.tag)} does not belong in a dataset."
             )
