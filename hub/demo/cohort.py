@@ -16,6 +16,7 @@ ENROLMENT_DAYS = 190
 SUBJECTS_PER_SITE: Mapping[str, int] = {"S01": 20, "S02": 10, "S03": 10, "S04": 10, "S05": 10}
 BASELINE, MONTH_12, TEST_VISIT = "baseline", "month-12", "test-scan"
 VISIT_DAYS: Mapping[str, int] = {BASELINE: 0, MONTH_12: 365}
+YOUNGEST, OLDEST = 58.0, 82.0
 HEAD_SIZES = (0.96, 0.98, 1.0, 1.02, 1.04)
 DIAGNOSES = ("CN", "MCI", "AD")
 
@@ -61,7 +62,8 @@ def _subject(draw: random.Random, site: str, number: int, count: int) -> Subject
     code = f"{site}-{number:03d}"
     baseline = FIRST_BASELINE + timedelta(days=round(ENROLMENT_DAYS * (number - 1) / (count - 1)))
     month_12 = baseline + timedelta(days=VISIT_DAYS[MONTH_12] + draw.randint(-10, 10))
-    age = round(draw.uniform(58.0, 82.0), 1)
+    # Multiples of the golden ratio spread the ages of every site over the whole range.
+    age = round(YOUNGEST + (OLDEST - YOUNGEST) * ((number + int(site[1:]) / 7) * 0.618034 % 1), 1)
     sex = "F" if number % 2 else "M"
     return Subject(
         code=code,
@@ -69,9 +71,9 @@ def _subject(draw: random.Random, site: str, number: int, count: int) -> Subject
         arm="A" if draw.random() < 0.5 else "B",
         age_years=age,
         sex=sex,
-        diagnosis=DIAGNOSES[(number + draw.randint(0, 1)) % 3],
+        diagnosis=DIAGNOSES[(number + number // 3) % 3],
         weight_kg=float(draw.randint(52, 98)),
-        head_size=draw.choice(HEAD_SIZES),
+        head_size=HEAD_SIZES[2 * number % len(HEAD_SIZES)],
         identity=make_identity(code, site, birth_date_for(age, baseline), sex),
         visit_dates={BASELINE: baseline, MONTH_12: month_12},
     )

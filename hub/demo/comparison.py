@@ -60,7 +60,7 @@ def compare(client: HubClient, trial: str) -> Comparison:
 
 def finding(row: Document) -> tuple[str, str, str, str]:
     """Return (subject, visit, rule, outcome) of a deviation."""
-    return row["subject_code"], row["visit_code"], row["rule"], row["outcome"]
+    return row["subject_code"], row["visit_code"], row["rule"], row["kind"]
 
 
 def compare_findings(found: frozenset[tuple[str, str, str, str]]) -> tuple[Line, ...]:

@@ -20,12 +20,17 @@ Volume = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class ScannerEffect:
-    """What a scanner does to the signal: gain, noise (signal units, before gain), bias (fraction), blur."""
+    """What a scanner does to the signal.
+
+    `noise` is in signal units before the gain, `bias` a fraction, `blur_px` in pixels, `ghost` the fraction of
+    the scalp's signal that appears half a field of view away along the phase direction (ROW).
+    """
 
     gain: float = 1.0
     noise: float = 25.0
     bias: float = 0.1
     blur_px: float = 0.0
+    ghost: float = 0.06
 
 
 def _axes(slices: int, rows: int, columns: int) -> tuple[Volume, Volume, Volume]:
@@ -85,6 +90,8 @@ def mr_volume(
     if effect.blur_px:
         signal = gaussian_filter(signal, (0, effect.blur_px, effect.blur_px))
     signal *= bias_field(labels.shape, effect.bias)
+    moving = np.where(labels == SCALP, signal, np.float32(0))
+    signal += np.float32(effect.ghost) * np.roll(moving, signal.shape[2] // 2, axis=2)
     return np.clip(np.rint(rician(signal, effect.noise * effect.gain, rng)), 0, 4095).astype(np.uint16)
 
 

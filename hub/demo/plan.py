@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -41,8 +42,8 @@ MINUTES: Mapping[str, int] = {"t1": 0, "flair": 12, "ct": 45, "pet": 120}
 ATROPHY: Mapping[str, float] = {"CN": 0.1, "MCI": 0.4, "AD": 0.8}
 DAMAGED_BYTES = 900
 
-SCAN_TO_SCAN = 0.03
-"""Largest relative change of a scanner's noise from scan to scan (uniform)."""
+SCAN_TO_SCAN, BIAS_CHANGE, GHOST_CHANGE = 0.04, 0.3, 0.25
+"""Largest relative changes of noise, bias field and ghost from scan to scan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,20 +148,30 @@ def _simulate(
         return simulate_pet(**arguments)
     if key == "ct":
         return simulate_ct(effect=epoch.effect, **arguments)
-    effect = _drifted(scanner, person, visit, epoch.effect)
+    effect = _effect_at(scanner, person, visit, epoch.effect)
     simulate = simulate_enhanced_mr if scanner.enhanced else simulate_mr
     return simulate(contrast=key, effect=effect, atrophy=ATROPHY[person.diagnosis], **arguments)
 
 
-def _drifted(scanner: Scanner, person: Subject, visit: str, effect: ScannerEffect) -> ScannerEffect:
-    """Return the effect at this visit; the noise of the drifting scanner rises with every later visit."""
-    jitter = 1 + SCAN_TO_SCAN * (int(make_uid("noise", person.code, visit)[-6:]) / 500_000 - 1)
-    effect = replace(effect, noise=effect.noise * jitter)
-    if scanner.site != DRIFT_SITE:
-        return effect
-    order = [(item.code, when) for item, when in visits_in_order() if item.site == DRIFT_SITE]
-    steps = max(0, order.index((person.code, visit)) + 1 - DRIFT_STARTS_AT)
-    return replace(effect, noise=effect.noise * (1 + DRIFT_PER_VISIT * steps))
+def _effect_at(scanner: Scanner, person: Subject, visit: str, effect: ScannerEffect) -> ScannerEffect:
+    """Return the effect at this visit; the noise of the drifting scanner rises with every later visit.
+
+    Scan-to-scan changes follow multiples of irrational numbers, so that any few scans cover the whole range:
+    drawn at random, a first few alike would make a control chart signal where nothing was planted.
+    """
+    order = [(item.code, when) for item, when in visits_in_order() if item.site == scanner.site]
+    scan = order.index((person.code, visit))
+
+    def change(largest: float, step: float) -> float:
+        return 1 + largest * (2 * (scan * step % 1) - 1)
+
+    steps = max(0, scan + 1 - DRIFT_STARTS_AT) if scanner.site == DRIFT_SITE else 0
+    return replace(
+        effect,
+        noise=effect.noise * change(SCAN_TO_SCAN, math.sqrt(5)) * (1 + DRIFT_PER_VISIT * steps),
+        bias=effect.bias * change(BIAS_CHANGE, math.sqrt(2)),
+        ghost=effect.ghost * change(GHOST_CHANGE, math.sqrt(3)),
+    )
 
 
 def _extra_file(planted: PlantedFile, person: Subject, first: SimulatedSeries | None) -> SimulatedFile:

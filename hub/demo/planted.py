@@ -199,7 +199,7 @@ DRIFT_SITE = "S04"
 DRIFT_STARTS_AT = 10
 """How many MR visits the drifting scanner makes before its noise begins to rise."""
 
-DRIFT_PER_VISIT = 0.15
+DRIFT_PER_VISIT = 0.2
 """By which fraction of the first noise each later visit adds."""
 
 SCANNER_EVENTS: tuple[PlantedScannerEvent, ...] = (

@@ -30,7 +30,7 @@ def qc_profile() -> dict[str, Any]:
         "modalities": {
             "MR": [
                 *_COMPLETE,
-                {"metric": "snr_background", "warn": {"min": 7.0}, "fail": {"min": 4.0}},
+                {"metric": "snr_background", "warn": {"min": 5.0}, "fail": {"min": 3.0}},
                 {"metric": "foreground_background_contrast", "warn": {"min": 0.6}, "fail": {"min": 0.4}},
                 {"metric": "efc", "warn": {"max": 0.75}, "fail": {"max": 0.85}},
                 {"metric": "ghost_to_signal", "warn": {"max": 0.03}, "fail": {"max": 0.10}},
@@ -53,7 +53,7 @@ def qc_profile() -> dict[str, Any]:
             ],
         },
         "series": {
-            "t1": [{"metric": "snr_background", "warn": {"min": 8.0}, "fail": {"min": 5.0}}],
+            "t1": [{"metric": "snr_background", "warn": {"min": 6.0}, "fail": {"min": 4.0}}],
         },
     }
 

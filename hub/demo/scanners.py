@@ -182,7 +182,7 @@ SCANNERS: tuple[Scanner, ...] = (
     ),
     Scanner(
         "S02", "Philips Medical Systems", "Ingenia", "42102", "MR",
-        (_epoch("5.3.1\\5.3.1.0", "MULTI COIL", ScannerEffect(0.85, 30.0, 0.14, 0.4)),),
+        (_epoch("5.3.1\\5.3.1.0", "MULTI COIL", ScannerEffect(0.85, 30.0, 0.10, 0.3)),),
         3.0, sequences=_PHILIPS,
     ),
     Scanner(

@@ -65,6 +65,7 @@ def _visit_definitions() -> list[dict[str, Any]]:
 
 
 def _scanner(scanner: Scanner) -> dict[str, Any]:
+    """Declare the scanner as it is when the trial starts: the upgrade has to be seen in its images."""
     document: dict[str, Any] = {
         "site": scanner.site,
         "manufacturer": scanner.manufacturer,
@@ -78,7 +79,7 @@ def _scanner(scanner: Scanner) -> dict[str, Any]:
                 "software_version": epoch.software_version,
                 "coil": epoch.coil,
             }
-            for epoch in scanner.epochs
+            for epoch in scanner.epochs[:1]
         ],
     }
     if scanner.field_strength_t is not None:
