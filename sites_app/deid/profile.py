@@ -13,7 +13,7 @@ from enum import IntEnum
 from functools import cached_property
 from typing import Any
 
-from pydicom.datadict import DicomDictionary
+from pydicom._dicom_dict import DicomDictionary
 
 from hub.core.canonical import digest
 from sites_app.deid.lists import (

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pydicom.datadict import DicomDictionary
+from pydicom._dicom_dict import DicomDictionary
 
 from sites_app.deid.profile import Action, Profile
 from sites_app.deid.values import UidMap, shift_dates
