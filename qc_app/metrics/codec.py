@@ -123,6 +123,12 @@ def _describe(header: InstanceHeader, length: int) -> dict[str, Any]:
     }
 
 
+def _child_environment() -> dict[str, str]:
+    """Return the few variables that the decoder needs, so that it never sees the hub's secrets."""
+    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "TMPDIR") if name in os.environ}
+    return {**kept, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
 def _run_child(request: dict[str, Any], source: IO[bytes], target: IO[bytes], problems: IO[bytes]) -> None:
     """Run the decoder to its end, or kill its whole process group when the time is up.
 
@@ -134,7 +140,7 @@ def _run_child(request: dict[str, Any], source: IO[bytes], target: IO[bytes], pr
         stdout=target,
         stderr=problems,
         start_new_session=True,
-        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+        env=_child_environment(),
     )
     try:
         status = child.wait(WALL_SECONDS)

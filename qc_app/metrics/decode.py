@@ -17,6 +17,7 @@ import sys
 from typing import Any
 
 _BASE_ADDRESS_SPACE_BYTES = 1_500_000_000
+_MESSAGE_BYTES = 65_536
 _JPEG = frozenset(f"1.2.840.10008.1.2.4.{suffix}" for suffix in (50, 51, 57, 70))
 _JPEG_LS = frozenset({"1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"})
 
@@ -40,7 +41,7 @@ def main() -> int:
 def _limit_resources(request: dict[str, Any]) -> None:
     seconds, output = int(request["cpu_seconds"]), int(request["output_bytes"])
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (output, output))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (output + _MESSAGE_BYTES, output + _MESSAGE_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     space = _BASE_ADDRESS_SPACE_BYTES + 4 * output
     resource.setrlimit(resource.RLIMIT_AS, (space, space))

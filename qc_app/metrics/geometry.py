@@ -37,9 +37,12 @@ class StackGeometry:
     problem: str | None
 
 
-def arrange(frames: Sequence[FrameFacts]) -> StackGeometry:
-    """Sort frames by position and find volumes, gaps and repeated positions."""
-    problem = _why_no_stack(frames)
+def arrange(frames: Sequence[FrameFacts], problem: str | None = None) -> StackGeometry:
+    """Sort frames by position and find volumes, gaps and repeated positions.
+
+    A `problem` that the caller knows of (or one found here) leaves the frames in the order of acquisition.
+    """
+    problem = problem or _why_no_stack(frames)
     if problem is not None:
         order = np.array(sorted(range(len(frames)), key=lambda i: frames[i].order), dtype=np.intp)
         return StackGeometry(
@@ -47,16 +50,16 @@ def arrange(frames: Sequence[FrameFacts]) -> StackGeometry:
         )
     row, column = np.array(frames[0].orientation).reshape(2, 3)
     projected: NDArray[np.float64] = np.array([frame.position for frame in frames]) @ np.cross(row, column)
-    rounded = projected.round(2).tolist()
-    order = np.array(sorted(range(len(frames)), key=lambda i: (rounded[i], frames[i].order)), dtype=np.intp)
-    groups = _group_positions(projected[order])
-    counts = np.array([len(group) for group in groups])
+    groups = [sorted(group.tolist(), key=lambda i: frames[i].order) for group in _group_positions(projected)]
+    order = np.array([frame for group in groups for frame in group], dtype=np.intp)
+    starts = np.cumsum([0, *(len(group) for group in groups)])
+    counts = np.diff(starts)
     volumes = int(np.bincount(counts).argmax())
     index = np.full((volumes, len(groups)), -1, dtype=np.intp)
-    for place, group in enumerate(groups):
-        kept = group[:volumes]
-        index[: len(kept), place] = kept
-    positions = np.array([projected[order[group[0]]] for group in groups])
+    for place, (start, count) in enumerate(zip(starts[:-1], counts, strict=True)):
+        kept = min(volumes, int(count))
+        index[:kept, place] = np.arange(start, start + kept)
+    positions = projected[order[starts[:-1]]]
     pitch, missing, irregular = _spacing(positions)
     duplicates = tuple(float(positions[place]) for place in np.flatnonzero(counts > volumes))
     return StackGeometry(
@@ -76,9 +79,11 @@ def _why_no_stack(frames: Sequence[FrameFacts]) -> str | None:
     return None
 
 
-def _group_positions(sorted_mm: NDArray[np.float64]) -> list[NDArray[np.intp]]:
-    breaks = np.flatnonzero(np.diff(sorted_mm) > SAME_POSITION_MM) + 1
-    return list(np.split(np.arange(len(sorted_mm)), breaks))
+def _group_positions(projected_mm: NDArray[np.float64]) -> list[NDArray[np.intp]]:
+    """Return the frames at each position, positions ascending."""
+    ascending = np.argsort(projected_mm, kind="stable")
+    breaks = np.flatnonzero(np.diff(projected_mm[ascending]) > SAME_POSITION_MM) + 1
+    return list(np.split(ascending, breaks))
 
 
 def _spacing(positions: NDArray[np.float64]) -> tuple[float | None, tuple[float, ...], float | None]:

@@ -128,7 +128,7 @@ def load_series(instances: Sequence[bytes | memoryview]) -> SeriesPixels:
     headers = [read_header(data) for data in instances]
     modality = _only_modality(headers)
     flat = [(i, facts) for i, header in enumerate(headers) for facts in header.frames]
-    geometry = arrange([facts for _, facts in flat])
+    geometry = arrange([facts for _, facts in flat], _mosaic_problem(headers))
     target = np.empty(len(flat), dtype=np.intp)
     target[geometry.order] = np.arange(len(flat))
     stored = read_stored(headers, target)
@@ -150,6 +150,13 @@ def load_series(instances: Sequence[bytes | memoryview]) -> SeriesPixels:
         interpolated=_interpolated(first),
         pet=_pet_facts(headers, modality),
     )
+
+
+def _mosaic_problem(headers: Sequence[InstanceHeader]) -> str | None:
+    """Return why no stack can be formed when a Siemens mosaic holds a whole volume in one image, else None."""
+    if any("MOSAIC" in elements.text(header.dataset, 0x00080008).split("\\") for header in headers):
+        return "the images are Siemens mosaics (a whole volume as tiles); export the series as single slices"
+    return None
 
 
 def _pet_facts(headers: Sequence[InstanceHeader], modality: str) -> PetFacts | None:

@@ -178,6 +178,18 @@ def test_a_decoder_that_crashes_is_one_refused_series(
     assert "signal 11" in refused.value.detail
 
 
+def test_the_decoder_sees_no_secret_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = tmp_path / "environment"
+    _child(tmp_path, monkeypatch, f"import os\nopen({str(seen)!r},'w').write(repr(dict(os.environ)))\n")
+    monkeypatch.setenv("HUB_DATABASE_PASSWORD", "correct horse")
+
+    with pytest.raises(PixelsUnavailable):
+        _load_jpeg_ls()
+
+    assert "OPENBLAS_NUM_THREADS" in seen.read_text()
+    assert "HUB_" not in seen.read_text()
+
+
 def test_a_decoder_that_returns_too_little_is_not_believed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -192,6 +192,32 @@ def test_slices_of_several_orientations_form_no_stack() -> None:
     assert problem is not None and "several orientations" in problem
 
 
+def test_a_siemens_mosaic_forms_no_stack() -> None:
+    mosaics = make_series(_ramp(3), ImageType=["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"])
+
+    problem = load_series(mosaics).geometry.problem
+
+    assert problem is not None and "mosaic" in problem
+
+
+def test_frames_a_hundredth_of_a_millimetre_apart_share_a_position() -> None:
+    volume = _ramp(4)
+    places = [(1, 1.0049), (2, 4.0), (3, 1.0051), (4, 4.0)]
+    instances = [
+        to_bytes(
+            make_dataset(
+                plane, number=number, position=(0, 0, z), TemporalPositionIdentifier=1 + (number <= 2)
+            )
+        )
+        for plane, (number, z) in zip(volume, places, strict=True)
+    ]
+
+    pixels = load_series(instances)
+
+    assert np.array_equal(pixels.values(0), volume[[2, 3]])
+    assert np.array_equal(pixels.values(1), volume[[0, 1]])
+
+
 @pytest.mark.parametrize(
     ("code", "attributes"),
     [
