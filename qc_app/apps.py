@@ -9,6 +9,10 @@ class QCAppConfig(AppConfig):
     def ready(self) -> None:
         from hub.core.jobs.sweepers import register_sweeper
         from qc_app import events, tasks
+        from qc_app.services.deviation import expire_waivers
+        from qc_app.services.trial_sections import register_sections
 
         events.subscribe_all()
+        register_sections()
         register_sweeper(tasks.sweep_unchecked_series)
+        register_sweeper(expire_waivers)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from sites_app.models import Role
+from hub.core.errors import NotAllowed
+from sites_app.models import Membership, Role
 from sites_app.permissions import roles_in
 
 DATA_MANAGEMENT = frozenset({Role.DATA_MANAGER, Role.TRIAL_ADMINISTRATOR})
@@ -28,12 +29,31 @@ RECHECKERS = DATA_MANAGEMENT
 BLIND_TO_STAFF = frozenset({Role.SPONSOR})
 
 
+def trial_wide_roles(user: Any, trial_id: UUID) -> frozenset[str]:
+    """Return the user's roles for the whole trial; a role limited to one site decides nothing for the others."""
+    if not user.is_authenticated or not user.is_active:
+        return frozenset()
+    if user.is_superuser:
+        return frozenset({Role.TRIAL_ADMINISTRATOR})
+    rows = Membership.objects.filter(user=user, trial_id=trial_id, site=None, is_active=True)
+    return frozenset(rows.values_list("role", flat=True))
+
+
+def require_trial_wide_role(user: Any, allowed: frozenset[str], trial_id: UUID, act: str) -> None:
+    """Raise NotAllowed unless the user has one of the roles for the whole trial."""
+    if not trial_wide_roles(user, trial_id) & allowed:
+        who = ", ".join(sorted(Role(role).label for role in allowed))
+        raise NotAllowed(
+            f"Your role does not allow you to {act}. It is allowed to, for the whole trial: {who}."
+        )
+
+
 def can_draft_versions(user: Any, trial_id: UUID) -> bool:
-    return bool(roles_in(user, trial_id) & VERSION_DRAFTERS)
+    return bool(trial_wide_roles(user, trial_id) & VERSION_DRAFTERS)
 
 
 def can_lock_versions(user: Any, trial_id: UUID) -> bool:
-    return bool(roles_in(user, trial_id) & VERSION_LOCKERS)
+    return bool(trial_wide_roles(user, trial_id) & VERSION_LOCKERS)
 
 
 def can_acknowledge(user: Any, deviation: Any) -> bool:

@@ -5,6 +5,7 @@ from django.db import models
 from django.db.models import Q
 
 from hub.core.ids import uuid7
+from hub.core.models import ElectronicSignature
 from qc_app.models.protocol import Protocol
 from sites_app.models import Scanner, Series, Site, Subject, Trial, Visit
 from sites_app.models.guards import refused_when_trial_locked
@@ -38,7 +39,9 @@ DEVIATION_TRANSITIONS: dict[str, frozenset[str]] = {
 class Deviation(models.Model):
     """A departure from the protocol: one rule, one series (or one visit), with its lifecycle.
 
-    `kind` says whether the value departs (deviant) or could not be judged (not_evaluable).
+    `kind` says whether the value departs (deviant) or could not be judged (not_evaluable). `waiver` is
+    {scope, expires_on}; one that another deviation's waiver covers names that in `covered_by`, without a
+    signature of its own.
     """
 
     State = DeviationState
@@ -69,6 +72,9 @@ class Deviation(models.Model):
         Series, on_delete=models.PROTECT, null=True, related_name="deviations_resolved"
     )
     waiver = models.JSONField(null=True)
+    signature = models.ForeignKey(
+        ElectronicSignature, on_delete=models.PROTECT, null=True, related_name="deviations_waived"
+    )
     opened_at = models.DateTimeField(auto_now_add=True)
     closed_at = models.DateTimeField(null=True)
     closed_by = models.ForeignKey(
@@ -90,8 +96,13 @@ class Deviation(models.Model):
                 condition=Q(series__isnull=True, state__in=["open", "acknowledged"]),
                 name="a_visit_rule_is_deviated_from_once_per_visit",
             ),
+            models.CheckConstraint(
+                condition=~Q(state="waived") | Q(waiver__isnull=False, closed_by__isnull=False),
+                name="a_waiver_says_who_and_how_far",
+            ),
         ]
         indexes = [
+            models.Index(fields=["opened_at"], condition=Q(state="waived"), name="deviation_waived"),
             models.Index(fields=["trial", "state", "-opened_at"], name="deviation_by_state"),
             models.Index(fields=["site", "state"], name="deviation_by_site"),
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -10,11 +11,12 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from hub.core.audit.services import record
-from hub.core.errors import Conflict
+from hub.core.errors import Conflict, InvalidInput
 from hub.core.storage.blobs import put_blob
 from qc_app.metrics.errors import PixelsUnavailable
 from qc_app.metrics.registry import METRICS_VERSION
 from qc_app.models import MetricValue, Protocol, QCOutcome, QCProfile, SeriesCheck, VersionState
+from qc_app.permissions import RECHECKERS
 from qc_app.protocol.model import DEVIANT, ENGINE_VERSION, NOT_EVALUABLE
 from qc_app.services.findings import Changes, Target, apply_replacements, sync_deviations
 from qc_app.services.instances import read_instances
@@ -28,6 +30,8 @@ from qc_app.services.judgement import (
 from qc_app.services.shapes import worst_severity
 from qc_app.services.visit_check import judge_visit, lock_visit, other_visits, protocol_in_force
 from sites_app.models import LockState, Series, SeriesState, Visit
+from sites_app.models.series import SERIES_TRANSITIONS
+from sites_app.permissions import require_role
 
 log = structlog.get_logger(__name__)
 # How often a series may receive further instances while it is being checked before the job gives up.
@@ -208,3 +212,28 @@ def fail_series(*, series_id: UUID, reason: str) -> None:
 def unchecked_series() -> QuerySet[Series]:
     """Return the series that wait to be checked in trials that take changes."""
     return Series.objects.filter(state__in=_UNFINISHED).exclude(trial__lock_state=LockState.LOCKED)
+
+
+def request_recheck(*, actor: Any, series: Series, reason: str) -> Series:
+    """Have a series judged again, by the versions in force now, at a person's wish and with the reason.
+
+    Raises NotAllowed, InvalidInput without a reason, Conflict where it is being checked already.
+    """
+    require_role(actor, RECHECKERS, series.trial_id, series.site_id, "have a series checked again")
+    if not reason.strip():
+        raise InvalidInput("Give the reason for checking this series again.")
+    with transaction.atomic():
+        row = Series.objects.select_for_update(no_key=True, of=("self",)).get(pk=series.pk)
+        if SeriesState.RECEIVED not in SERIES_TRANSITIONS[row.state] or row.state == SeriesState.CHECKING:
+            raise Conflict(f"This series is {row.state}; it is checked without being asked to.")
+        old, row.state, row.reason = row.state, SeriesState.RECEIVED, ""
+        row.save(update_fields=["state", "reason"])
+        record(
+            actor=actor,
+            action="series.recheck_requested",
+            obj=row,
+            old={"state": old},
+            new={"state": row.state},
+            reason=reason.strip()[:1000],
+        )
+    return row

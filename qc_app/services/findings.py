@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +20,7 @@ from qc_app.models import (
 )
 from qc_app.protocol.model import COMPLIANT, ExpectedSeries
 from qc_app.services.shapes import Json
+from qc_app.services.waivers import apply_waivers, is_expired, is_same_finding
 from sites_app.models import Series, Visit
 
 ACTIVE = (DeviationState.OPEN, DeviationState.ACKNOWLEDGED)
@@ -92,6 +92,7 @@ def sync_deviations(
             new.append(_deviation(about, verdict, protocol))
     Deviation.objects.bulk_update(changed, ["verdict", "detail", "action", "kind", "severity", "important",
                                             "protocol", "protocol_digest"])  # fmt: skip
+    apply_waivers(new)
     Deviation.objects.bulk_create(new)
     changes.opened += [row.pk for row in new]
     changes.queries_opened += _raise_queries(new)
@@ -139,14 +140,9 @@ def _updated(row: Deviation, verdict: Mapping[str, Any], protocol: Protocol) -> 
 
 def _still_decided(row: Deviation, verdict: Mapping[str, Any]) -> bool:
     """Whether a person closed this very finding, and a waiver of it has not run out."""
-    if row.closed_by_id is None or row.rule != verdict["rule"]:
+    if row.closed_by_id is None or row.rule != verdict["rule"] or not is_same_finding(row.verdict, verdict):
         return False
-    if any(row.verdict.get(part) != verdict[part] for part in ("outcome", "expected", "observed")):
-        return False
-    expires = (row.waiver or {}).get("expires_on")
-    return not (
-        row.state == DeviationState.WAIVED and expires and date.fromisoformat(expires) < timezone.now().date()
-    )
+    return not (row.state == DeviationState.WAIVED and is_expired(row.waiver))
 
 
 def _raise_queries(deviations: Iterable[Deviation]) -> list[UUID]:
@@ -162,7 +158,7 @@ def _raise_queries(deviations: Iterable[Deviation]) -> list[UUID]:
             text=f"{row.detail}\n\n{row.action}".strip(),
         )
         for row in deviations
-        if row.severity in QUERIED
+        if row.severity in QUERIED and row.state == DeviationState.OPEN
     ]
     return [query.pk for query in Query.objects.bulk_create(queries)]
 
@@ -221,7 +217,8 @@ def apply_replacements(
             )
             continue
         changes.replaced.append(check.series_id)
-        reason = f"Replaced by a compliant series of the same kind, received {successor.received_at:%Y-%m-%d %H:%M} UTC."
+        received = f"{successor.received_at:%Y-%m-%d %H:%M} UTC"
+        reason = f"Replaced by a compliant series of the same kind, received {received}."
         resolve(list(about.rows().filter(state__in=ACTIVE)), reason, changes, by_series=successor)
 
 
