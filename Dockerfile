@@ -41,4 +41,4 @@ COPY --from=build /hub /hub
 WORKDIR /hub
 USER 10001
 EXPOSE 8000
-CMD ["gunicorn", "hub.asgi:application", "--worker-class=uvicorn.workers.UvicornWorker", "--workers=2", "--bind=0.0.0.0:8000", "--worker-tmp-dir=/dev/shm", "--graceful-timeout=10", "--timeout=60"]
+CMD ["gunicorn", "hub.asgi:application", "--worker-class=uvicorn.workers.UvicornWorker", "--workers=2", "--preload", "--bind=0.0.0.0:8000", "--worker-tmp-dir=/dev/shm", "--graceful-timeout=10", "--timeout=60"]

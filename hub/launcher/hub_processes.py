@@ -81,6 +81,7 @@ def _web_command(layout: Layout) -> tuple[str, ...]:
         "hub.asgi:application",
         "--worker-class=uvicorn.workers.UvicornWorker",
         f"--workers={WEB_PROCESSES}",
+        "--preload",
         f"--bind=127.0.0.1:{layout.port}",
         "--graceful-timeout=10",
         "--timeout=60",

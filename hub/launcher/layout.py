@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from hub.launcher.console import LauncherError
 REPOSITORY = Path(__file__).resolve().parents[2]
 # sockaddr_un.sun_path holds 108 bytes including the final NUL (unix(7)).
 SOCKET_PATH_LIMIT_BYTES = 107
+# A new database takes 60 MB, its log another 100.
+FREE_SPACE_NEEDED_BYTES = 300_000_000
 POSTGRES_SOCKET_NAME = ".s.PGSQL.5432"
 
 
@@ -54,7 +57,7 @@ class Layout:
     def make_folders(self) -> None:
         """Create the state folders.
 
-        Raises LauncherError when the disk or its permissions refuse."""
+        Raises LauncherError when the disk is full or its permissions refuse."""
         try:
             for folder in (
                 self.var,
@@ -72,6 +75,12 @@ class Layout:
                 f"({error.strerror}: {error.filename}). Free space or mend its permissions, or name "
                 "another place with VAR=/some/folder."
             ) from error
+        free = shutil.disk_usage(self.var).free
+        if free < FREE_SPACE_NEEDED_BYTES:
+            raise LauncherError(
+                f"The disk of {self.var} is full: {free / 1e6:.0f} MB are free and the hub needs at least "
+                f"{FREE_SPACE_NEEDED_BYTES / 1e6:.0f} MB. Free space, or name another place with VAR=/some/folder."
+            )
 
 
 def short_socket_folder(preferred: Path) -> Path:

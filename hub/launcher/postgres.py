@@ -65,6 +65,8 @@ def open_cluster(layout: Layout, sockets: Path) -> Cluster:
     if folder != data:
         say(f"New database (PostgreSQL in {programs}) ...")
         _initialise(cluster, folder)
+        # The stamps tell what was done to the former database.
+        shutil.rmtree(layout.stamps, ignore_errors=True)
         folder.rename(data)
     _write_access_rules(cluster)
     return cluster

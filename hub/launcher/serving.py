@@ -108,15 +108,21 @@ def _running_hub(layout: Layout) -> Iterator[Services]:
     with running_services(layout) as services:
         collect_static(layout, services.environment)
         update_database(layout, services)
-        for spec in hub_processes(layout, services.environment):
+        scheduler, *others = reversed(hub_processes(layout, services.environment))
+        for spec in reversed(others):
             services.supervisor.start(spec)
         _ensure_admin(layout, services)
         await_ready(layout, services.supervisor)
+        # Last, because readiness does not wait for it and two processors are busy enough until then.
+        services.supervisor.start(scheduler)
         yield services
 
 
 def _ensure_admin(layout: Layout, services: Services) -> None:
-    _manage(layout, services, services.environment, "ensure_admin")
+    stamp = layout.stamps / "administrator"
+    if not stamp.exists():
+        _manage(layout, services, services.environment, "ensure_admin")
+        setup.set_stamp(stamp, "done")
 
 
 def _manage(layout: Layout, services: Services, environment: dict[str, str], *words: str) -> None:

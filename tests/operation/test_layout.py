@@ -48,3 +48,10 @@ def test_a_state_folder_that_cannot_be_made_is_explained(folder: Path) -> None:
 
     with pytest.raises(LauncherError, match=r"cannot be written .* VAR="):
         Layout(folder, folder / "file" / "var", 8000).make_folders()
+
+
+def test_a_full_disk_is_explained(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hub.launcher.layout.FREE_SPACE_NEEDED_BYTES", 10**18)
+
+    with pytest.raises(LauncherError, match=r"disk of .* is full: \d+ MB are free .* VAR="):
+        Layout(folder, folder / "var", 8000).make_folders()
