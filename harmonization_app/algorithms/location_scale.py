@@ -56,7 +56,7 @@ def standardize(
     counts, squares = statistics.counts, statistics.residual_squares
     if specification.reference_batch is None:
         grand_mean = (design.batch_sizes / design.batch_sizes.sum()) @ statistics.intercepts
-        pooled = squares.sum(axis=0) / counts.sum(axis=0)
+        pooled = squares.sum(axis=0) / np.maximum(counts.sum(axis=0), 1.0)
     else:
         index = design.batches.index(specification.reference_batch)
         grand_mean = statistics.intercepts[index].copy()

@@ -162,7 +162,7 @@ def test_constant_feature_passes_through_and_leaves_the_others_alone(dataset) ->
     without = Combat().harmonize(dataset, replace(SPECIFICATION, features=dataset.features[1:]))
 
     assert np.array_equal(result.values[:, 0], with_constant[:, 0])
-    assert np.array_equal(result.values[:, 1:], without.values)
+    assert max_difference_sd(result.values[:, 1:], without.values, dataset.values[:, 1:]) < 1e-12
     assert result.flags["constant"] == ("region_00",)
 
 
