@@ -9,7 +9,12 @@ class SitesAppConfig(AppConfig):
 
     def ready(self) -> None:
         from hub.core.jobs.sweepers import register_sweeper
+        from hub.core.scopes import register_reach
         from sites_app import tasks  # noqa: F401
         from sites_app.ingest.sweeping import sweep_receiving
+        from sites_app.selectors.reach import reach_of
+        from sites_app.services.trial_sections import register_sections
 
+        register_reach(reach_of)
+        register_sections()
         register_sweeper(sweep_receiving)
