@@ -234,6 +234,9 @@ class HubClient:
     def algorithm_versions(self) -> list[Document]:
         return list(self.every("algorithm-versions/"))
 
+    def algorithm_version(self, identity: str) -> Document:
+        return self.get(f"algorithm-versions/{identity}/")
+
     def verify_algorithm_version(self, identity: str) -> Document:
         return self.post(f"algorithm-versions/{identity}/verify/")
 

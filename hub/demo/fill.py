@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -67,7 +68,7 @@ def fill(base_url: str, credentials: Credentials, progress: Progress = print) ->
         progress(_lock_draft(admin, kind, trial, credentials.password))
     summary = Summary()
     started = time.monotonic()
-    _send_all(base_url, credentials, trial, _already_sent(admin, trial), summary, progress)
+    _send_all(base_url, credentials, trial, _before(admin, trial), summary, progress)
     summary.upload_s = time.monotonic() - started
     progress(
         f"Uploaded {summary.files} files ({summary.bytes_sent / 1e6:.0f} MB) in {summary.upload_s:.1f} s;"
@@ -109,27 +110,39 @@ def _lock_draft(client: HubClient, kind: str, trial: str, password: str) -> str:
     return f"{kind}: locked."
 
 
-def _already_sent(client: HubClient, trial: str) -> frozenset[str]:
-    """Return the keys of submissions that were completed; open, failed and cancelled ones are sent again."""
-    return frozenset(
-        str((row.get("form") or {}).get("demo"))
-        for row in client.submissions(trial)
-        if row["state"] not in ("open", "failed", "cancelled")
-    )
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """What the hub holds already: keys of completed submissions, and how often one of a key was given up."""
+
+    sent: frozenset[str]
+    given_up: Counter[str]
+
+
+def _before(client: HubClient, trial: str) -> _Before:
+    """Look which visits have a completed submission; failed and cancelled ones are sent anew."""
+    sent: set[str] = set()
+    given_up: Counter[str] = Counter()
+    for row in client.submissions(trial):
+        key = f"{row['subject_code']}/{row['visit_code']}"
+        if row["state"] in ("failed", "cancelled"):
+            given_up[key] += 1
+        elif row["state"] != "open":
+            sent.add(key)
+    return _Before(frozenset(sent), given_up)
 
 
 def _send_all(
     base_url: str,
     credentials: Credentials,
     trial: str,
-    sent: frozenset[str],
+    before: _Before,
     summary: Summary,
     progress: Progress,
 ) -> None:
     """Send by site, each site's visits in order, so that a scanner's images arrive in the order of acquisition."""
     by_site: dict[str, list[Submission]] = {}
     for submission in (*real_submissions(), *simulated_submissions()):
-        if submission.key in sent:
+        if submission.key in before.sent:
             summary.skipped += 1
         else:
             by_site.setdefault(submission.site, []).append(submission)
@@ -139,7 +152,10 @@ def _send_all(
         site, submissions = item
         client = HubClient(base_url)
         client.login(coordinator_of(site), credentials.password)
-        counts = [_send_one(client, trial, submission) for submission in submissions]
+        counts = [
+            _send_one(client, trial, submission, before.given_up[submission.key])
+            for submission in submissions
+        ]
         client.close()
         progress(f"Site {site}: {len(submissions)} submissions sent.")
         return counts
@@ -151,14 +167,14 @@ def _send_all(
             summary.bytes_sent += sum(size for _, size in counts)
 
 
-def _send_one(client: HubClient, trial: str, submission: Submission) -> tuple[int, int]:
+def _send_one(client: HubClient, trial: str, submission: Submission, attempt: int) -> tuple[int, int]:
     opened = client.open_submission(
         trial=trial,
         site=submission.site,
         subject=submission.subject,
         visit=submission.visit,
         form={"demo": submission.key},
-        key=f"demo-{submission.key}",
+        key=f"demo-{submission.key}-{attempt}",
     )
     files = size = 0
     for upload in uploads(submission):

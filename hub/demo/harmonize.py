@@ -89,7 +89,7 @@ def _lock_algorithm(client: HubClient, password: str, progress: Callable[[str], 
     version = rows[0]
     if version["state"] != "verified":
         client.verify_algorithm_version(version["id"])
-        version = _until(lambda: client.get(f"algorithm-versions/{version['id']}/"), {"verified", "failed"})
+        version = _until(lambda: client.algorithm_version(rows[0]["id"]), _is_verified)
     client.lock("algorithm-versions", version["id"], password=password, meaning=LOCK_MEANING)
     progress(f"algorithm {ALGORITHM}: reference results reproduced here, locked.")
 
@@ -110,14 +110,21 @@ def _finished_run(client: HubClient, trial: str, plan: str, feature_set: str) ->
         if row.get("plan") == plan and row["state"] == "succeeded":
             return row
     run = client.start_run(plan, feature_set)
-    return _until(lambda: client.run(run["id"]), FINAL_RUN_STATES)
+    return _until(lambda: client.run(run["id"]), lambda row: row["state"] in FINAL_RUN_STATES)
 
 
-def _until(read: Callable[[], Document], states: set[str] | frozenset[str]) -> Document:
+def _is_verified(version: Document) -> bool:
+    """Tell whether verification passed; raise LookupError with what it reported where it did not."""
+    if version["state"] == "registered" and version.get("verification"):
+        raise LookupError(f"The algorithm {ALGORITHM} does not reproduce its reference results on this hub.")
+    return version["state"] != "registered"
+
+
+def _until(read: Callable[[], Document], done: Callable[[Document], bool]) -> Document:
     deadline = time.monotonic() + RUN_WAIT_S
     while True:
         row = read()
-        if row["state"] in states:
+        if done(row):
             return row
         if time.monotonic() > deadline:
             raise TimeoutError(f"{row.get('id')} is still {row['state']} after {RUN_WAIT_S:.0f} s.")
