@@ -5,14 +5,15 @@ from __future__ import annotations
 from pydicom.datadict import tag_for_keyword
 
 
+def _tag(keyword: str) -> int:
+    tag = tag_for_keyword(keyword)
+    if tag is None:
+        raise KeyError(f"{keyword} is not in the DICOM dictionary")
+    return tag
+
+
 def _tags(keywords: str) -> frozenset[int]:
-    tags = {}
-    for keyword in keywords.split():
-        tag = tag_for_keyword(keyword)
-        if tag is None:
-            raise KeyError(f"{keyword} is not in the DICOM dictionary")
-        tags[keyword] = tag
-    return frozenset(tags.values())
+    return frozenset(map(_tag, keywords.split()))
 
 
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
@@ -80,21 +81,20 @@ IDENTIFYING_DATES = _tags(
 """Dates and times that the table's action removes even where other dates are shifted."""
 
 OVERRIDES = {
-    tag_for_keyword("PatientName"): "SUBJECT",
-    tag_for_keyword("PatientID"): "SUBJECT",
-    tag_for_keyword("TimezoneOffsetFromUTC"): "KEEP",
-    tag_for_keyword("SpecificCharacterSet"): "KEEP",
-    tag_for_keyword("SOPClassUID"): "KEEP",
-    tag_for_keyword("PatientBirthDateInAlternativeCalendar"): "REMOVE",
-    tag_for_keyword("PatientDeathDateInAlternativeCalendar"): "REMOVE",
-    tag_for_keyword("IconImageSequence"): "REMOVE",
-    tag_for_keyword("DataSetTrailingPadding"): "REMOVE",
-    tag_for_keyword("RequestAttributesSequence"): "REMOVE",
-    tag_for_keyword("SourceImageSequence"): "REMOVE",
-    tag_for_keyword("ReferencedRawDataSequence"): "REMOVE",
-    tag_for_keyword("LongitudinalTemporalInformationModified"): "REMOVE",
-    tag_for_keyword("ImageComments"): "REMOVE",
-    tag_for_keyword("UID"): "MAP_UID",
+    _tag("PatientName"): "SUBJECT",
+    _tag("PatientID"): "SUBJECT",
+    _tag("SpecificCharacterSet"): "KEEP",
+    _tag("SOPClassUID"): "KEEP",
+    _tag("PatientBirthDateInAlternativeCalendar"): "REMOVE",
+    _tag("PatientDeathDateInAlternativeCalendar"): "REMOVE",
+    _tag("IconImageSequence"): "REMOVE",
+    _tag("DataSetTrailingPadding"): "REMOVE",
+    _tag("RequestAttributesSequence"): "REMOVE",
+    _tag("SourceImageSequence"): "REMOVE",
+    _tag("ReferencedRawDataSequence"): "REMOVE",
+    _tag("LongitudinalTemporalInformationModified"): "REMOVE",
+    _tag("ImageComments"): "REMOVE",
+    _tag("UID"): "MAP_UID",
 }
 """Where the shipped table falls short or is less strict than we are."""
 

@@ -46,6 +46,7 @@ _REMOVED_GROUPS = frozenset({0x0012, 0xFFFA, 0xFFFC})
 """Clinical trial attributes (written anew), digital signatures, trailing padding."""
 _MASKED_GROUPS = frozenset({0x5000, 0x6000})
 """Curves and overlays, which repeat over 50xx and 60xx."""
+_TIMEZONE_OFFSET = 0x00080201
 _DATE_VRS = frozenset({"DA", "DT", "TM"})
 
 
@@ -123,6 +124,9 @@ class Profile:
         if self.clean_descriptors:
             actions.update({tag: Action.CLEAN for tag in CLEANED_DESCRIPTORS})
         actions.update({tag: Action[name] for tag, name in OVERRIDES.items()})
+        if self.modified_dates:
+            # Without the zone the shifted times could not be compared between files.
+            actions[_TIMEZONE_OFFSET] = Action.KEEP
         return actions
 
     def action(self, tag: int) -> Action:
