@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from hub.demo.encoding import Elements, Key, make_uid
+from hub.demo.encoding import Key, make_uid
 from hub.demo.identifiers import Identity
 
 MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
@@ -73,11 +73,11 @@ class Acquisition:
         return make_uid("instance", self.study, self.series, number)
 
 
-def _da(day: date) -> str:
+def date_text(day: date) -> str:
     return f"{day:%Y%m%d}"
 
 
-def _tm(time: datetime) -> str:
+def time_text(time: datetime) -> str:
     return f"{time:%H%M%S}.{time.microsecond:06d}"
 
 
@@ -89,17 +89,17 @@ def common_header(
     age = (taken.date() - identity.birth_date).days // 365
     header: dict[Key, Any] = {
         "SpecificCharacterSet": "ISO_IR 192",
-        "InstanceCreationDate": _da(taken),
-        "InstanceCreationTime": _tm(taken),
+        "InstanceCreationDate": date_text(taken),
+        "InstanceCreationTime": time_text(taken),
         "SOPClassUID": sop_class,
-        "StudyDate": _da(taken),
-        "SeriesDate": _da(taken),
-        "AcquisitionDate": _da(taken),
-        "ContentDate": _da(taken),
-        "StudyTime": _tm(taken - timedelta(minutes=5)),
-        "SeriesTime": _tm(taken),
-        "AcquisitionTime": _tm(taken),
-        "ContentTime": _tm(taken),
+        "StudyDate": date_text(taken),
+        "SeriesDate": date_text(taken),
+        "AcquisitionDate": date_text(taken),
+        "ContentDate": date_text(taken),
+        "StudyTime": time_text(taken - timedelta(minutes=5)),
+        "SeriesTime": time_text(taken),
+        "AcquisitionTime": time_text(taken),
+        "ContentTime": time_text(taken),
         "AccessionNumber": identity.accession_number,
         "Modality": modality,
         "Manufacturer": equipment.manufacturer,
@@ -114,7 +114,7 @@ def common_header(
         "ManufacturerModelName": equipment.model,
         "PatientName": identity.patient_name,
         "PatientID": identity.patient_id,
-        "PatientBirthDate": _da(identity.birth_date),
+        "PatientBirthDate": date_text(identity.birth_date),
         "PatientSex": identity.sex,
         "PatientAge": f"{age:03d}Y",
         "PatientWeight": acquisition.weight_kg,
@@ -131,8 +131,8 @@ def common_header(
         "AcquisitionNumber": 1,
         "FrameOfReferenceUID": make_uid("frame", acquisition.study),
         "PositionReferenceIndicator": "",
-        "PerformedProcedureStepStartDate": _da(taken),
-        "PerformedProcedureStepStartTime": _tm(taken),
+        "PerformedProcedureStepStartDate": date_text(taken),
+        "PerformedProcedureStepStartTime": time_text(taken),
         "PerformedProcedureStepID": "1",
         "RequestAttributesSequence": [
             {"RequestedProcedureDescription": "TRIAL", "ScheduledProcedureStepID": identity.accession_number}
@@ -201,116 +201,6 @@ def classic_mr(equipment: Equipment, parameters: Mapping[str, Any], grid: Grid) 
     return {key: value for key, value in header.items() if value is not None}
 
 
-def enhanced_mr(
-    equipment: Equipment, parameters: Mapping[str, Any], grid: Grid, order: Sequence[int], taken: datetime
-) -> dict[Key, Any]:
-    """Return the Enhanced MR Image modules (PS3.3 A.36.2) with `order` as the slices present."""
-    frequency = 42.577 * (equipment.field_strength_t or 0)
-    top: dict[Key, Any] = {
-        "ImageType": ["ORIGINAL", "PRIMARY", "T1", "NONE"],
-        "PixelPresentation": "MONOCHROME",
-        "VolumetricProperties": "VOLUME",
-        "VolumeBasedCalculationTechnique": "NONE",
-        "ComplexImageComponent": "MAGNITUDE",
-        "AcquisitionContrast": "T1",
-        "SeriesDescription": parameters["SeriesDescription"],
-        "ProtocolName": parameters["SeriesDescription"],
-        "MagneticFieldStrength": equipment.field_strength_t,
-        "ResonantNucleus": "1H",
-        "KSpaceFiltering": "NONE",
-        "PulseSequenceName": parameters["PulseSequenceName"],
-        "MRAcquisitionType": parameters.get("MRAcquisitionType"),
-        "EchoPulseSequence": "GRADIENT" if "GR" in parameters["ScanningSequence"] else "SPIN",
-        "SteadyStatePulseSequence": "NONE",
-        "MultipleSpinEcho": "NO",
-        "PhaseContrast": "NO",
-        "AcquisitionDateTime": f"{_da(taken)}{_tm(taken)}",
-        "AcquisitionDuration": 240.0,
-        "NumberOfFrames": len(order),
-        "ContentQualification": "RESEARCH",
-        "BurnedInAnnotation": "NO",
-        "LossyImageCompression": "00",
-        "PresentationLUTShape": "IDENTITY",
-        "SharedFunctionalGroupsSequence": [_shared_groups(equipment, parameters, grid, frequency)],
-        "PerFrameFunctionalGroupsSequence": [
-            _frame_groups(grid, index, number, taken) for number, index in enumerate(order, start=1)
-        ],
-    }
-    return {key: value for key, value in top.items() if value is not None}
-
-
-def _present(elements: Mapping[Key, Any]) -> dict[Key, Any]:
-    return {key: value for key, value in elements.items() if value is not None}
-
-
-def _shared_groups(
-    equipment: Equipment, parameters: Mapping[str, Any], grid: Grid, frequency: float
-) -> dict[Key, Any]:
-    get = parameters.get
-    inversion = get("InversionTime")
-    return {
-        "MRTimingAndRelatedParametersSequence": [
-            _present(
-                {
-                    "RepetitionTime": get("RepetitionTime"),
-                    "FlipAngle": get("FlipAngle"),
-                    "EchoTrainLength": get("EchoTrainLength"),
-                    "RFEchoTrainLength": get("EchoTrainLength"),
-                    "GradientEchoTrainLength": 0,
-                }
-            )
-        ],
-        "MREchoSequence": [_present({"EffectiveEchoTime": get("EchoTime")})],
-        "MRModifierSequence": [
-            _present({"InversionRecovery": "YES", "InversionTimes": inversion, "PartialFourier": "NO"})
-        ],
-        "MRImagingModifierSequence": [
-            {
-                "PixelBandwidth": float(get("PixelBandwidth", 240.0)),
-                "TransmitterFrequency": frequency,
-                "MagnetizationTransfer": "NONE",
-            }
-        ],
-        "MRReceiveCoilSequence": [_present({"ReceiveCoilName": get("ReceiveCoilName", equipment.coil)})],
-        "MRAveragesSequence": [{"NumberOfAverages": 1.0}],
-        "MRFOVGeometrySequence": [
-            {
-                "InPlanePhaseEncodingDirection": get("InPlanePhaseEncodingDirection", "ROW"),
-                "MRAcquisitionFrequencyEncodingSteps": grid.columns,
-                "MRAcquisitionPhaseEncodingStepsInPlane": grid.rows,
-                "PercentSampling": 100.0,
-                "PercentPhaseFieldOfView": 100.0,
-            }
-        ],
-        "PixelMeasuresSequence": [
-            {
-                "SliceThickness": grid.thickness_mm,
-                "SpacingBetweenSlices": grid.pitch_mm,
-                "PixelSpacing": get("PixelSpacing", [grid.spacing_mm, grid.spacing_mm]),
-            }
-        ],
-        "PlaneOrientationSequence": [{"ImageOrientationPatient": list(AXIAL)}],
-        "PixelValueTransformationSequence": [{"RescaleIntercept": 0, "RescaleSlope": 1, "RescaleType": "US"}],
-        "MRImageFrameTypeSequence": [{"FrameType": ["ORIGINAL", "PRIMARY", "T1", "NONE"]}],
-    }
-
-
-def _frame_groups(grid: Grid, index: int, number: int, taken: datetime) -> Elements:
-    return {
-        "FrameContentSequence": [
-            {
-                "FrameAcquisitionNumber": 1,
-                "FrameAcquisitionDateTime": f"{_da(taken)}{_tm(taken)}",
-                "DimensionIndexValues": [1, number],
-                "TemporalPositionIndex": 1,
-                "StackID": "1",
-                "InStackPositionNumber": number,
-            }
-        ],
-        "PlanePositionSequence": [{"ImagePositionPatient": list(grid.position(index))}],
-    }
-
-
 def ct_module(parameters: Mapping[str, Any], grid: Grid) -> dict[Key, Any]:
     """Return the CT Image module (PS3.3 C.8.2.1) with values stored as HU + 1024."""
     header: dict[Key, Any] = {
@@ -340,8 +230,8 @@ def pet_module(
     """Return the PET Series, Isotope and Image modules (PS3.3 C.8.9) with Units BQML."""
     isotope = {
         "Radiopharmaceutical": "Fluorodeoxyglucose",
-        "RadiopharmaceuticalStartTime": _tm(injected),
-        "RadiopharmaceuticalStartDateTime": f"{_da(injected)}{_tm(injected)}",
+        "RadiopharmaceuticalStartTime": time_text(injected),
+        "RadiopharmaceuticalStartDateTime": f"{date_text(injected)}{time_text(injected)}",
         "RadionuclideTotalDose": dose_bq,
         "RadionuclideHalfLife": 6586.2,
         "RadionuclidePositronFraction": 0.967,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from hub.demo import phantom
 from hub.demo.encoding import Key, SeriesEncoder
+from hub.demo.enhanced import enhanced_mr
 from hub.demo.headers import (
     CT_IMAGE,
     ENHANCED_MR_IMAGE,
@@ -28,7 +29,6 @@ from hub.demo.headers import (
     classic_mr,
     common_header,
     ct_module,
-    enhanced_mr,
     pet_module,
     pixel_module,
     plane,
