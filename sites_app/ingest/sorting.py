@@ -131,7 +131,7 @@ class UploadSorter:
     def _sort(self, received: ReceivedFile) -> None:
         record = FileRecord(
             ordinal=len(self.files),
-            sha256=hashlib.sha256(received.data).hexdigest(),
+            sha256="" if received.code else hashlib.sha256(received.data).hexdigest(),
             size=len(received.data),
             outcome=FileOutcome.REJECTED,
         )

@@ -135,13 +135,17 @@ def _commit(submission_id: UUID, upload_id: UUID, profile_id: UUID, sorter: Uplo
         if submission.profile_id != profile_id:
             submission.profile_id = profile_id
             submission.save(update_fields=["profile"])
-        for key in sorted(sorter.series):
-            _add_segment(submission, upload, sorter.series[key])
+        segments = [
+            (_add_segment(submission, upload, packed), packed) for _, packed in sorted(sorter.series.items())
+        ]
         _write_files(submission, upload, sorter.files)
         upload.state, upload.processed_at = Upload.State.PROCESSED, timezone.now()
         upload.save(update_fields=["state", "processed_at"])
+        # The trial's audit chain is locked from its first event on: everything slow comes before it.
         if submission.state == Submission.State.RECEIVED:
             transition(submission, Submission.State.PROCESSING, actor=None)
+        for segment, packed in segments:
+            _record_segment(submission, segment, packed)
         record(
             actor=None,
             action="upload.processed",
@@ -162,7 +166,7 @@ def _pin_patient(subject_id: UUID, sorter: UploadSorter) -> None:
         subject.save(update_fields=["patient_digest"])
 
 
-def _add_segment(submission: Submission, upload: Upload, packed: PackedSeries) -> None:
+def _add_segment(submission: Submission, upload: Upload, packed: PackedSeries) -> SeriesSegment:
     series = known_series(submission, packed.facts)
     segment = SeriesSegment.objects.create(
         id=packed.pack.segment_id,
@@ -195,12 +199,20 @@ def _add_segment(submission: Submission, upload: Upload, packed: PackedSeries) -
     ]
     if insert_instances(rows) != len(rows):
         raise _Outdated
+    return segment
+
+
+def _record_segment(submission: Submission, segment: SeriesSegment, packed: PackedSeries) -> None:
     record(
         actor=submission.created_by,
         action="series.segment_stored",
         obj=segment,
         subscope=submission.site_id,
-        new={"series": str(series.pk), "submission": str(submission.pk), "upload": str(upload.pk)},
+        new={
+            "series": str(segment.series_id),
+            "submission": str(submission.pk),
+            "upload": str(segment.upload_id),
+        },
         items=[item.sha256 for item in packed.instances],
     )
 

@@ -8,7 +8,7 @@ from datetime import date
 from typing import Any
 from uuid import UUID
 
-from django.db.models import Sum
+from django.db.models import Count, Q, Sum
 from django.utils import timezone
 
 from hub.core.audit.services import record
@@ -58,23 +58,26 @@ def segment_columns(facts: Sequence[InstanceFacts]) -> dict[str, Any]:
     return facts_to_columns(facts)
 
 
-def observe_series(*, series_id: UUID, submission: Submission) -> Series:
-    """Put together what every segment of a series says, and tell that the series is received.
+def observe(series_id: UUID, submission: Submission) -> SeriesObservation:
+    """Return what the segments of a series say that this submission and finished ones brought."""
+    segments = SeriesSegment.objects.filter(_settled("", submission), series_id=series_id)
+    return aggregate(item for segment in segments for item in facts_from_columns(segment.columns))
 
-    Runs in the transaction that finishes the submission. A series that was checked before is received anew.
+
+def receive_series(*, series_id: UUID, observation: SeriesObservation, submission: Submission) -> None:
+    """Store what a series says and tell that it is received, in the transaction that finishes its submission.
+
+    A series that was checked before is received anew.
     """
-    series = Series.objects.select_for_update().select_related("study").get(pk=series_id)
-    segments = SeriesSegment.objects.filter(series=series).order_by("created_at")
-    facts = [item for segment in segments for item in facts_from_columns(segment.columns)]
-    observation = aggregate(facts)
+    series = Series.objects.select_for_update(of=("self",)).select_related("study").get(pk=series_id)
     before = {"state": series.state, "instances": series.instance_count}
+    settled = Instance.objects.filter(_settled("segment__", submission), series=series)
+    stored = settled.aggregate(size=Sum("size"), count=Count("id"))
     series.observation = observation.to_json()
     series.modality = observation.modality[:16]
     series.description = _text(observation, "SeriesDescription")[:200]
     series.acquired_on = _date(_first(observation, "AcquisitionDate"))
-    stored = Instance.objects.filter(series=series)
-    series.instance_count = stored.count()
-    series.size = stored.aggregate(size=Sum("size"))["size"] or 0
+    series.instance_count, series.size = stored["count"], stored["size"] or 0
     series.state, series.reason, series.checked_at = Series.State.RECEIVED, "", None
     series.received_at = timezone.now()
     series.scanner, series.scanner_epoch = identify_scanner(series=series, observation=observation)
@@ -88,7 +91,14 @@ def observe_series(*, series_id: UUID, submission: Submission) -> Series:
         new={"state": series.state, "instances": series.instance_count, "submission": str(submission.pk)},
     )
     publish(SeriesReceived(series_id=series.pk))
-    return series
+
+
+def _settled(path: str, submission: Submission) -> Q:
+    """Select what belongs to `submission` or to one that is over: an unfinished one may still be cancelled."""
+    unfinished = [Submission.State.OPEN, Submission.State.RECEIVED, Submission.State.PROCESSING]
+    return Q(**{f"{path}upload__submission": submission}) | ~Q(
+        **{f"{path}upload__submission__state__in": unfinished}
+    )
 
 
 def _date_visit(series: Series) -> None:

@@ -31,7 +31,7 @@ from sites_app.models.submission import TRANSITIONS
 from sites_app.permissions import UPLOADERS, require_role
 from sites_app.selectors.submission import file_counts
 from sites_app.services.receipt import issue_receipt
-from sites_app.services.series import observe_series
+from sites_app.services.series import observe, receive_series
 from sites_app.services.withdrawal import withdraw_received
 
 ACTIVE_STATES = frozenset({SubmissionState.OPEN, SubmissionState.RECEIVED, SubmissionState.PROCESSING})
@@ -114,11 +114,19 @@ def finish_submission(*, submission_id: UUID) -> bool:
             return False
         if submission.uploads.filter(state=Upload.State.RECEIVED).exists():
             return False
+        # The series' rows are locked first: another submission may be adding to the same ones.
+        touched = Series.objects.filter(segments__upload__submission=submission).values("pk")
+        ids = (
+            Series.objects.select_for_update()
+            .filter(pk__in=touched)
+            .order_by("pk")
+            .values_list("pk", flat=True)
+        )
+        observations = {series_id: observe(series_id, submission) for series_id in ids}
         if submission.state == SubmissionState.RECEIVED:
             transition(submission, SubmissionState.PROCESSING, actor=None)
-        touched = Series.objects.filter(segments__upload__submission=submission).distinct()
-        for series_id in touched.order_by("pk").values_list("pk", flat=True):
-            observe_series(series_id=series_id, submission=submission)
+        for series_id, observation in observations.items():
+            receive_series(series_id=series_id, observation=observation, submission=submission)
         _conclude(submission)
         publish(SubmissionFinished(submission_id=submission.pk))
     return True
