@@ -39,6 +39,8 @@ def bench(layout: Layout) -> int:
 def lock(layout: Layout) -> None:
     """Resolve requirements.in and tests/requirements.in again with uv, from a throwaway environment.
 
+    A version stays as it is while the requirements allow it.
+
     Raises LauncherError when uv fails."""
     with tempfile.TemporaryDirectory(prefix="hub-lock-") as folder:
         python = Path(folder) / "bin" / "python"
@@ -55,7 +57,7 @@ def lock(layout: Layout) -> None:
                 "--python-version",
                 LOCKED_PYTHON,
             ]
-            options = ["--no-header", "--quiet", "--upgrade", source, "-o", target]
+            options = ["--custom-compile-command", "make lock", "--quiet", source, "-o", target]
             _require(subprocess.run([*command, *options], cwd=layout.root, check=False), f"resolve {source}")
             say(f"Wrote {target}.")
 

@@ -165,7 +165,7 @@ class Supervisor:
         partial.replace(self.record)
 
 
-def guarded(argv: Sequence[str | Path], end_with_launcher: str = "TERM") -> list[str]:
+def guarded(argv: Sequence[str | Path]) -> list[str]:
     """Return `argv`, wrapped so that the kernel signals the process when the launcher dies.
 
     Source: prctl(2), PR_SET_PDEATHSIG."""
@@ -173,7 +173,7 @@ def guarded(argv: Sequence[str | Path], end_with_launcher: str = "TERM") -> list
     if words[0].endswith("/setpriv"):
         return words
     setpriv = shutil.which("setpriv")
-    return [setpriv, "--pdeathsig", end_with_launcher, "--", *words] if setpriv else words
+    return [setpriv, "--pdeathsig", "TERM", "--", *words] if setpriv else words
 
 
 def spawn(spec: ProcessSpec) -> subprocess.Popen[bytes]:
