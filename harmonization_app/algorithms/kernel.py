@@ -253,7 +253,7 @@ def _observed_gram(
     """
     size = within.shape[1]
     products = (within[:, :, None] * within[:, None, :]).reshape(len(within), size * size)
-    gram = (products.T @ mask).T.reshape(-1, size, size)
+    gram = (products.T @ mask).T.reshape(mask.shape[1], size, size)
     return gram - np.einsum("bf,bcf,bdf->fcd", counts, centres, centres)
 
 

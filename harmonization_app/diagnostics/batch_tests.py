@@ -59,12 +59,12 @@ class BatchTest:
 
 @dataclass(frozen=True, slots=True)
 class BatchSummary:
-    """Over all features: how many tested, how many with q below 0.05, median effect sizes."""
+    """Over all features: how many tested, how many with q below 0.05 (None where not tested), median effect sizes."""
 
     tested: int
-    mean_effect: int
-    rank_effect: int
-    scale_effect: int
+    mean_effect: int | None
+    rank_effect: int | None
+    scale_effect: int | None
     median_partial_eta_squared: float | None
     median_variance_explained: float | None
 
@@ -73,11 +73,19 @@ class BatchSummary:
 
 
 def measure_batch_effects(
-    values: FloatArray, codes: IntArray, covariates: FloatArray, features: Sequence[str]
+    values: FloatArray,
+    codes: IntArray,
+    covariates: FloatArray,
+    features: Sequence[str],
+    *,
+    ranks_and_scales: bool = True,
 ) -> tuple[BatchTest, ...]:
-    """Return the tests of each column of `values` [scans x features]; `codes` number the batches from 0."""
+    """Return the tests of each column of `values` [scans x features]; `codes` number the batches from 0.
+
+    Without `ranks_and_scales` only the linear model is computed, which is much faster.
+    """
     parts = [
-        _block(values[:, block], codes, covariates)
+        _block(values[:, block], codes, covariates, ranks_and_scales)
         for block in blocks(len(features), len(values), TEST_CELLS)
     ]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -95,23 +103,28 @@ def summarize(tests: Sequence[BatchTest]) -> BatchSummary:
     shares = [test.variance_explained for test in tests if test.variance_explained is not None]
     return BatchSummary(
         tested=len(sizes),
-        mean_effect=sum(test.q is not None and test.q < SIGNIFICANCE for test in tests),
-        rank_effect=sum(test.kruskal_q is not None and test.kruskal_q < SIGNIFICANCE for test in tests),
-        scale_effect=sum(test.levene_q is not None and test.levene_q < SIGNIFICANCE for test in tests),
+        mean_effect=_significant([test.q for test in tests]),
+        rank_effect=_significant([test.kruskal_q for test in tests]),
+        scale_effect=_significant([test.levene_q for test in tests]),
         median_partial_eta_squared=float(np.median(sizes)) if sizes else None,
         median_variance_explained=float(np.median(shares)) if shares else None,
     )
 
 
-def _block(values: FloatArray, codes: IntArray, covariates: FloatArray) -> dict[str, FloatArray]:
+def _significant(adjusted: list[float | None]) -> int | None:
+    known = [q for q in adjusted if q is not None]
+    return sum(q < SIGNIFICANCE for q in known) if known else None
+
+
+def _block(
+    values: FloatArray, codes: IntArray, covariates: FloatArray, ranks_and_scales: bool
+) -> dict[str, FloatArray]:
     batches = int(codes.max()) + 1
     indicators = np.eye(batches)[codes]
     centred = covariates - covariates.mean(axis=0)
     design = np.hstack([indicators, centred])
     without = np.hstack([np.ones((len(values), 1)), centred])
     full, reduced = regress(design, values), regress(without, values)
-    given_covariates = values - without @ reduced.coefficients
-    given_all = values - design @ full.coefficients
     constant = np.nanmax(values, axis=0) == np.nanmin(values, axis=0)
     between = reduced.residual_squares - full.residual_squares
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -119,15 +132,17 @@ def _block(values: FloatArray, codes: IntArray, covariates: FloatArray) -> dict[
         p = stats.f.sf(f, batches - 1, full.degrees)
         partial = between / reduced.residual_squares
         share, _ = _one_way(values, codes, batches)
-        _, levene = _one_way(np.abs(given_all - _medians(given_all, codes, batches)[codes]), codes, batches)
     result = {
         "partial_f": f,
         "p": p,
         "partial_eta_squared": partial,
         "variance_explained": share,
-        "kruskal_p": _kruskal(given_covariates, codes, batches),
-        "levene_p": levene,
+        "kruskal_p": np.full(values.shape[1], np.nan),
+        "levene_p": np.full(values.shape[1], np.nan),
     }
+    if ranks_and_scales:
+        result["kruskal_p"] = _kruskal(values - without @ reduced.coefficients, codes, batches)
+        result["levene_p"] = _brown_forsythe(values - design @ full.coefficients, codes, batches)
     return {name: np.where(constant, np.nan, column) for name, column in result.items()}
 
 
@@ -145,6 +160,12 @@ def _one_way(values: FloatArray, codes: IntArray, batches: int) -> tuple[FloatAr
     return between / total, np.asarray(stats.f.sf(f, groups - 1, scans - groups))
 
 
+def _brown_forsythe(values: FloatArray, codes: IntArray, batches: int) -> FloatArray:
+    """Return the p of the one-way F on absolute deviations from the batches' medians."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return _one_way(np.abs(values - _medians(values, codes, batches)[codes]), codes, batches)[1]
+
+
 def _observed_mean(values: FloatArray) -> FloatArray:
     counts = (~np.isnan(values)).sum(axis=0)
     return np.asarray(np.nansum(values, axis=0) / np.where(counts > 0, counts, 1))
@@ -152,10 +173,13 @@ def _observed_mean(values: FloatArray) -> FloatArray:
 
 def _medians(values: FloatArray, codes: IntArray, batches: int) -> FloatArray:
     medians = np.full((batches, values.shape[1]), np.nan)
+    incomplete = np.flatnonzero(np.isnan(values).any(axis=0))
     for batch in range(batches):
         own = values[codes == batch]
-        seen = ~np.isnan(own).all(axis=0)
-        medians[batch, seen] = np.nanmedian(own[:, seen], axis=0)
+        medians[batch] = np.median(own, axis=0)
+        for column in incomplete:
+            observed = own[~np.isnan(own[:, column]), column]
+            medians[batch, column] = np.median(observed) if observed.size else np.nan
     return medians
 
 
@@ -176,9 +200,17 @@ def _kruskal(values: FloatArray, codes: IntArray, batches: int) -> FloatArray:
 
 def _kruskal_complete(values: FloatArray, codes: IntArray, batches: int) -> FloatArray:
     scans = len(values)
-    ranks = stats.rankdata(values, axis=0)
-    ties = stats.rankdata(values, "max", axis=0) - stats.rankdata(values, "min", axis=0) + 1.0
-    correction = 1.0 - ((ties**2 - 1.0).sum(axis=0)) / (scans**3 - scans)
+    order = np.argsort(values, axis=0)
+    ranks = np.empty_like(values)
+    np.put_along_axis(ranks, order, np.arange(1.0, scans + 1.0)[:, None], axis=0)
+    correction = np.ones(values.shape[1])
+    ordered = np.take_along_axis(values, order, axis=0)
+    tied = np.flatnonzero((ordered[1:] == ordered[:-1]).any(axis=0))
+    if tied.size:
+        own = values[:, tied]
+        ranks[:, tied] = stats.rankdata(own, axis=0)
+        ties = stats.rankdata(own, "max", axis=0) - stats.rankdata(own, "min", axis=0) + 1.0
+        correction[tied] = 1.0 - (ties**2 - 1.0).sum(axis=0) / (scans**3 - scans)
     counts = np.bincount(codes, minlength=batches)
     sums = np.eye(batches)[codes].T @ (ranks - (scans + 1) / 2)
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -15,7 +15,13 @@ from harmonization_app.algorithms.empirical_bayes import (
     shrink_nonparametric,
     shrink_parametric,
 )
-from harmonization_app.algorithms.specification import BatchSizePolicy, Covariate, FeaturePool, Specification
+from harmonization_app.algorithms.specification import (
+    BatchSizePolicy,
+    Covariate,
+    FeaturePool,
+    OverlapPolicy,
+    Specification,
+)
 from harmonization_app.algorithms.verification import cross_check, max_difference_sd, verify
 from harmonization_app.algorithms.verification.plain import plain_combat
 from harmonization_app.algorithms.verification.suite import MODES, load_suite, make_input
@@ -352,3 +358,52 @@ def test_equal_input_gives_equal_bits(dataset) -> None:
     second = Combat().harmonize(dataset, SPECIFICATION).values
 
     assert first.tobytes() == second.tobytes()
+
+
+def test_missing_cells_without_covariates(dataset) -> None:
+    values = dataset.values.copy()
+    values[[3, 50], [2, 7]] = np.nan
+
+    result = Combat().harmonize(dataset.with_values(values), Specification())
+
+    assert cross_check(dataset.with_values(values), result).passed
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_random_tables_agree_with_the_plain_implementation(seed) -> None:
+    random = np.random.default_rng(seed)
+    sizes = random.integers(3, 30, random.integers(2, 7))
+    sites = random.permutation(np.repeat([f"b{i}" for i in range(len(sizes))], sizes))
+    scans, features = len(sites), int(random.integers(2, 40))
+    values = random.normal(random.choice([0, 3, 1e3]), 1, (scans, features)) * random.choice(
+        [1e-3, 1, 1e4], features
+    )
+    if seed % 2:
+        values[random.random(values.shape) < 0.03] = np.nan
+    table = Dataset(
+        values,
+        tuple(f"f{i}" for i in range(features)),
+        tuple(f"r{i}" for i in range(scans)),
+        tuple(sites.tolist()),
+        {"age": tuple(random.normal(50, 10, scans)), "sex": tuple(random.choice(list("xyz"), scans))},
+    )
+    plan = Specification(
+        covariates=SPECIFICATION.covariates[: seed % 3],
+        eb=seed % 5 > 0,
+        parametric=seed % 4 > 0,
+        mean_only=seed % 6 == 0,
+        reference_batch="b1" if seed % 7 == 0 else None,
+        batch_size=BatchSizePolicy(2, 2, 2, 2, 1),
+        overlap=OverlapPolicy(minimum_overlap=0.0),
+        unusable_features="refuse",
+    )
+    try:
+        result = Combat().harmonize(table, plan)
+    except HarmonizationRefused as refusal:
+        assert {error["field"] for error in refusal.errors} == {"feature_lacks_batch"}
+        return
+
+    check = cross_check(table, result)
+
+    assert check.max_difference_sd < 1e-10
+    assert check.iterations_equal

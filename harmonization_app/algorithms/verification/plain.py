@@ -53,16 +53,16 @@ def plain_combat(
     effects: dict[str, dict[int, tuple[float, float]]] = {}
     for level in levels:
         rows = labels == level
-        effects[level], iterations[level] = _batch_effects(
-            {column: standard[column][rows] for column in features},
-            {column for column in features if _uniform(values[rows, column]) and rows.sum() > 1},
-            eb=eb,
-            parametric=parametric,
-            mean_only=mean_only,
-        )
         if level == reference:
             effects[level] = dict.fromkeys(features, (0.0, 1.0))
-            del iterations[level]
+        else:
+            effects[level], iterations[level] = _batch_effects(
+                {column: standard[column][rows] for column in features},
+                {column for column in features if _uniform(values[rows, column]) and rows.sum() > 1},
+                eb=eb,
+                parametric=parametric,
+                mean_only=mean_only,
+            )
         for column, (shift, scale) in effects[level].items():
             fit = fits[column]
             adjusted = (standard[column][rows] - shift) / math.sqrt(scale)
@@ -97,6 +97,9 @@ def _least_squares(
     """
     design = np.hstack([(labels[:, None] == np.array(levels)).astype(float), covariates])
     seen = ~np.isnan(column)
+    # The mean is taken off first and put back, so that values far from zero keep their digits.
+    level = float(column[seen].mean())
+    column = column - level
     coefficients = np.linalg.lstsq(design[seen], column[seen], rcond=None)[0]
     intercepts, slopes = coefficients[: len(levels)], coefficients[len(levels) :]
     residuals = column - design @ coefficients
@@ -108,6 +111,7 @@ def _least_squares(
     else:
         grand_mean = intercepts[levels.index(reference)]
         variance = np.mean(residuals[seen & (labels == reference)] ** 2)
+    grand_mean += level
     fitted = grand_mean + covariates @ slopes
     return {"grand_mean": grand_mean, "slopes": slopes, "sd": math.sqrt(variance), "fitted": fitted}
 
