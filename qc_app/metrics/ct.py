@@ -21,6 +21,7 @@ ROI_RADIUS = 0.2
 EDGE_DISTANCE = 0.8
 MAX_UNIFORM_SD_HU = 60.0
 MAX_UNIFORM_STEP_HU = 60.0
+MAX_SLICE_SPREAD_HU = 20.0
 MIN_CIRCULARITY = 0.97
 SOFT_TISSUE_HU = (-100.0, 200.0)
 LOCAL_PX = 7
@@ -75,8 +76,17 @@ def _cylinder(volume: Volume, foreground: Mask) -> list[Metric]:
     ]
     if not slices:
         return [not_computable(name, "no slice shows a uniform cylinder (a water phantom)") for name in names]
+    centres = [rois.centre for rois in slices]
+    spread = max(centres) - min(centres)
+    if spread > MAX_SLICE_SPREAD_HU:
+        reason = (
+            f"the centres of the uniform slices differ by {spread:.0f} HU: a phantom of several materials"
+        )
+        water = not_computable(names[0], reason)
+    else:
+        water = measured(names[0], float(np.mean(centres)))
     return [
-        measured(names[0], float(np.mean([rois.centre for rois in slices]))),
+        water,
         measured(names[1], float(np.median([rois.sd for rois in slices]))),
         measured(names[2], float(np.mean([rois.centre - np.mean(rois.edges) for rois in slices]))),
     ]

@@ -242,9 +242,15 @@ def _judge_one(rule: ThresholdRule, metric: Metric | None) -> MetricVerdict:
     elif value is None or not math.isfinite(value):
         outcome, detail = "not_evaluable", f"Not computable: {metric.reason or 'no reason was recorded'}."
     elif rule.fail is not None and not rule.fail.contains(value):
-        outcome, detail = "fail", f"{value:.4g} {definition.unit} is outside the fail band ({rule.fail})."
+        outcome, detail = (
+            "fail",
+            f"{_quantity(value, definition.unit)} is outside the fail band ({rule.fail}).",
+        )
     elif rule.warn is not None and not rule.warn.contains(value):
-        outcome, detail = "warn", f"{value:.4g} {definition.unit} is outside the warn band ({rule.warn})."
+        outcome, detail = (
+            "warn",
+            f"{_quantity(value, definition.unit)} is outside the warn band ({rule.warn}).",
+        )
     else:
         outcome, detail = (
             "pass",
@@ -263,6 +269,10 @@ def _judge_one(rule: ThresholdRule, metric: Metric | None) -> MetricVerdict:
         detail,
         slices,
     )
+
+
+def _quantity(value: float, unit: str) -> str:
+    return f"{value:.4g}" if unit == "1" else f"{value:.4g} {unit}"
 
 
 def overall(verdicts: Iterable[MetricVerdict]) -> Outcome:

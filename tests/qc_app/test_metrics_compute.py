@@ -273,6 +273,17 @@ def test_a_ct_without_a_uniform_cylinder_has_no_water_value() -> None:
     assert metrics["air_hu"].value is not None
 
 
+def test_a_phantom_of_several_materials_has_no_water_value() -> None:
+    volume = _cylinder()
+    volume[:4][volume[:4] > -500] += 95
+
+    metrics = _measure(make_series(volume, modality="CT", RescaleSlope="1", RescaleIntercept="0"))
+
+    assert metrics["water_hu"].value is None
+    assert "several materials" in str(metrics["water_hu"].reason)
+    assert _value(metrics, "noise_hu") == pytest.approx(5.0, rel=0.05)
+
+
 def _pet(**changes: object) -> dict[str, Metric]:
     drug = Dataset()
     drug.RadionuclideTotalDose, drug.RadionuclideHalfLife = "370000000", "6586.2"
