@@ -5,3 +5,10 @@ class HarmonizationAppConfig(AppConfig):
     name = "harmonization_app"
     label = "harmonization_app"
     verbose_name = "Harmonization and data lock"
+
+    def ready(self) -> None:
+        from harmonization_app import tasks  # noqa: F401  (declares the jobs)
+        from harmonization_app.services.plan import apply_plan_section
+        from sites_app.services.trial_file import register_section
+
+        register_section("harmonization_plan", apply_plan_section, order=30)

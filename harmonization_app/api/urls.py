@@ -1,5 +1,17 @@
 """API routes of this app."""
 
-from django.urls import URLPattern
+from django.urls import include, path
+from rest_framework.routers import DefaultRouter
 
-urlpatterns: list[URLPattern] = []
+from harmonization_app.api import features, plans
+
+router = DefaultRouter(use_regex_path=False)
+router.include_root_view = False
+router.register("feature-sets", features.FeatureSetViewSet)
+router.register("algorithms", features.AlgorithmViewSet, basename="algorithm")
+router.register("algorithm-versions", features.AlgorithmVersionViewSet)
+router.register("harmonization-plans", plans.PlanViewSet)
+router.register("harmonization-runs", plans.RunViewSet)
+router.register("data-locks", plans.DataLockViewSet)
+
+urlpatterns = [path("", include(router.urls))]

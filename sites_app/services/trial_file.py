@@ -82,8 +82,12 @@ class Section:
             self._note("updated", what, row, old, {key: _plain(values[key]) for key in old})
         return row
 
+    def changed(self, kind: str, what: str, fields: Mapping[str, Any]) -> None:
+        """Note a change that a service of its own made and audited."""
+        self.changes.append(Change(kind, what, fields))
+
     def _note(self, kind: str, what: str, row: Any, old: dict[str, Any], new: dict[str, Any]) -> None:
-        self.changes.append(Change(kind, what, new))
+        self.changed(kind, what, new)
         record(
             actor=self.actor,
             action=f"{row._meta.model_name}.{kind}",

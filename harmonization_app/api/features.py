@@ -1,0 +1,178 @@
+"""Feature sets, algorithms and their versions by API."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from django.http import HttpResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework import mixins
+from rest_framework.decorators import action
+from rest_framework.parsers import JSONParser, MultiPartParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from harmonization_app.algorithms.registry import ALGORITHMS, describe, get_algorithm, source_digest
+from harmonization_app.api.serializers import (
+    AlgorithmSerializer,
+    AlgorithmVersionSerializer,
+    FeatureSetImportSerializer,
+    FeatureSetSerializer,
+    ReasonSerializer,
+    SignedSerializer,
+)
+from harmonization_app.models import AlgorithmVersion, FeatureSet
+from harmonization_app.services import algorithm as algorithm_services
+from harmonization_app.services import feature_set as feature_services
+from hub.core.api.records import JobSerializer
+from hub.core.api.views import HubViewSet
+from hub.core.errors import InvalidInput, NotFound
+from hub.core.storage.blobs import get_blob
+from sites_app.models import Trial
+
+
+def visible_or_refuse(model: Any, user: Any, pk: Any, field: str) -> Any:
+    """Return the visible row named in a request's field. Raises InvalidInput naming the field."""
+    row = model.objects.visible_to(user).filter(pk=pk).first()
+    if row is None:
+        raise InvalidInput(
+            f"{field}: there is no such {model._meta.verbose_name} that you may see.",
+            errors=[{"field": field, "message": "not found"}],
+        )
+    return row
+
+
+def validated(serializer_class: Any, request: Request) -> dict[str, Any]:
+    serializer = serializer_class(data=request.data)
+    serializer.is_valid(raise_exception=True)
+    return dict(serializer.validated_data)
+
+
+class FeatureSetViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, HubViewSet):
+    """Immutable tables of measurements: import a CSV, or build one from QC metrics."""
+
+    queryset = FeatureSet.objects.none()
+    serializer_class = FeatureSetSerializer
+    parser_classes = (MultiPartParser, JSONParser)
+    filterset_fields = ["trial", "origin", "digest"]
+    ordering_fields = ["created_at", "name"]
+
+    def get_queryset(self) -> Any:
+        return FeatureSet.objects.visible_to(self.request.user)
+
+    @extend_schema(request=FeatureSetImportSerializer, responses={201: FeatureSetSerializer})
+    def create(self, request: Request) -> Response:
+        data = validated(FeatureSetImportSerializer, request)
+        trial = visible_or_refuse(Trial, request.user, data["trial"], "trial")
+        if data.get("metrics"):
+            row = feature_services.build_from_metrics(
+                actor=request.user,
+                trial=trial,
+                name=data["name"],
+                metrics=data["metrics"],
+                expected_key=data.get("expected_key", ""),
+            )
+        elif data.get("file"):
+            row = feature_services.import_feature_set(
+                actor=request.user,
+                trial=trial,
+                name=data["name"],
+                content=data["file"].read(),
+                metadata=_metadata(data.get("metadata")),
+            )
+        else:
+            raise InvalidInput("Send a CSV as “file”, or “metrics” with “expected_key”.")
+        return Response(FeatureSetSerializer(row).data, status=201)
+
+    @extend_schema(responses={(200, "text/csv"): OpenApiTypes.BINARY})
+    @action(detail=True, url_path="data")
+    def data(self, request: Request, pk: Any = None) -> HttpResponse:
+        row = self.get_object()
+        return csv_response(get_blob(row.data_digest), f"features-{row.digest[:12]}.csv")
+
+
+def _metadata(given: Any) -> dict[str, Any]:
+    if isinstance(given, str):
+        try:
+            given = json.loads(given)
+        except ValueError as error:
+            raise InvalidInput("metadata is not JSON.") from error
+    if given is None:
+        return {}
+    if not isinstance(given, dict):
+        raise InvalidInput("metadata must be a JSON object.")
+    return given
+
+
+def csv_response(content: bytes, name: str) -> HttpResponse:
+    return HttpResponse(
+        content, content_type="text/csv", headers={"Content-Disposition": f'attachment; filename="{name}"'}
+    )
+
+
+class AlgorithmViewSet(HubViewSet):
+    """The harmonization methods of this installation."""
+
+    queryset = AlgorithmVersion.objects.none()
+    serializer_class = AlgorithmSerializer
+    lookup_value_converter = "slug"
+    filter_backends = ()
+
+    @extend_schema(responses=AlgorithmSerializer(many=True))
+    def list(self, request: Request) -> Response:
+        rows = [_algorithm(name) for name in ALGORITHMS]
+        return Response({"next": None, "previous": None, "results": rows})
+
+    def retrieve(self, request: Request, pk: str = "") -> Response:
+        if pk not in ALGORITHMS:
+            raise NotFound(f"There is no algorithm {pk}. The hub has: {', '.join(ALGORITHMS)}.")
+        return Response(_algorithm(pk))
+
+
+def _algorithm(name: str) -> dict[str, Any]:
+    algorithm = get_algorithm(name)
+    description = describe(name)
+    return {
+        "id": name,
+        "version": algorithm.version,
+        "title": algorithm.title,
+        "capabilities": asdict(description.capabilities),
+        "parameters_schema": algorithm.parameters_schema(),
+        "code_digest": source_digest(algorithm),
+    }
+
+
+class AlgorithmVersionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, HubViewSet):
+    """Versions of algorithms: verify (reproduce the reference results here), lock, retire."""
+
+    queryset = AlgorithmVersion.objects.all()
+    serializer_class = AlgorithmVersionSerializer
+    filterset_fields = ["algorithm", "state", "version"]
+    ordering_fields = ["created_at", "algorithm"]
+
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        algorithm_services.register_algorithms()
+        return super().list(request, *args, **kwargs)
+
+    @extend_schema(request=None, responses={202: JobSerializer})
+    @action(detail=True, methods=["post"])
+    def verify(self, request: Request, pk: Any = None) -> Response:
+        job = algorithm_services.request_verification(actor=request.user, version=self.get_object())
+        return Response(JobSerializer(job).data, status=202)
+
+    @extend_schema(request=SignedSerializer, responses=AlgorithmVersionSerializer)
+    @action(detail=True, methods=["post"])
+    def lock(self, request: Request, pk: Any = None) -> Response:
+        data = validated(SignedSerializer, request)
+        row = algorithm_services.lock_algorithm(actor=request.user, version=self.get_object(), **data)
+        return Response(AlgorithmVersionSerializer(row).data)
+
+    @extend_schema(request=ReasonSerializer, responses=AlgorithmVersionSerializer)
+    @action(detail=True, methods=["post"])
+    def retire(self, request: Request, pk: Any = None) -> Response:
+        data = validated(ReasonSerializer, request)
+        row = algorithm_services.retire_algorithm(actor=request.user, version=self.get_object(), **data)
+        return Response(AlgorithmVersionSerializer(row).data)

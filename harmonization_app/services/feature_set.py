@@ -1,0 +1,232 @@
+"""Feature sets: imported from CSV or built from QC metrics, then immutable."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import transaction
+
+from harmonization_app.diagnostics.feature_table import CsvLayout, FeatureTable, read_feature_csv
+from harmonization_app.models import FeatureSet
+from harmonization_app.permissions import require_analyst
+from hub.core.audit.services import record
+from hub.core.canonical import digest
+from hub.core.errors import Conflict, InvalidInput
+from hub.core.storage.blobs import get_blob, put_blob
+from qc_app.models import MetricValue
+from sites_app.models import LockState, Subject, Trial, VisitDefinition
+
+KEYS = ("subject", "visit")
+QC_METADATA = ("batch", "manufacturer", "scanner", "site", "software")
+
+
+@dataclass(frozen=True)
+class TableMetadata:
+    """What a CSV does not say of itself: units and pools of features, kinds of covariates."""
+
+    units: Mapping[str, str]
+    pools: Mapping[str, str]
+    covariates: tuple[Mapping[str, Any], ...]
+    other: tuple[str, ...]
+    features: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, given: Mapping[str, Any]) -> TableMetadata:
+        """Return the parsed metadata. Raises InvalidInput naming the field at fault."""
+        columns = _objects(given, "columns")
+        covariates = _objects(given, "covariates")
+        other = given.get("metadata", [])
+        if not isinstance(other, list) or not all(isinstance(name, str) for name in other):
+            raise InvalidInput("metadata.metadata must be a list of column names.")
+        units = {**given.get("units", {}), **{item["name"]: item.get("unit", "") for item in columns}}
+        batch = [given["batch"]] if given.get("batch") else []
+        return cls(
+            units=units,
+            pools={item["name"]: item.get("pool", "") for item in columns},
+            covariates=tuple(covariates),
+            other=tuple(dict.fromkeys([*other, *batch])),
+            features=tuple(item["name"] for item in columns),
+        )
+
+
+def _objects(given: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    items = given.get(key, [])
+    if not isinstance(items, list) or not all(isinstance(item, dict) and "name" in item for item in items):
+        raise InvalidInput(f"metadata.{key} must be a list of objects, each with a name.")
+    return items
+
+
+def import_feature_set(
+    *, actor: Any, trial: Trial, name: str, content: bytes, metadata: Mapping[str, Any]
+) -> FeatureSet:
+    """Read a CSV strictly and keep it as an immutable feature set; the same table again is the same set.
+
+    `metadata` may hold columns [{name, unit, pool}], covariates [{name, kind, ...}], batch, units, metadata.
+    Raises FeatureTableInvalid naming rows and columns, InvalidInput, NotAllowed, Conflict.
+    """
+    require_analyst(actor, trial, "import feature sets")
+    _require_open(trial)
+    described = TableMetadata.parse(metadata)
+    layout = CsvLayout(
+        subject="subject",
+        visit="visit",
+        metadata=_metadata_columns(content, described),
+        units=described.units,
+        subjects=frozenset(Subject.objects.filter(trial=trial).values_list("code", flat=True)),
+        visits=frozenset(VisitDefinition.objects.filter(trial=trial).values_list("code", flat=True)),
+    )
+    table = read_feature_csv(content, layout)
+    return _store(
+        actor=actor,
+        trial=trial,
+        name=name,
+        table=table,
+        described=described,
+        origin=FeatureSet.Origin.CSV,
+        provenance={"bytes": len(content)},
+    )
+
+
+def _metadata_columns(content: bytes, described: TableMetadata) -> tuple[str, ...]:
+    """Return the columns that are no features: named ones, and all unnamed ones once the features are named."""
+    first = content[:1_000_000].decode("utf-8-sig", errors="replace").splitlines()[:1]
+    header = [cell.strip() for cell in next(csv.reader(first), [])]
+    named = {item["name"] for item in described.covariates} | set(described.other)
+    if described.features:
+        named |= set(header) - set(described.features)
+    return tuple(column for column in header if column in named and column not in KEYS)
+
+
+def build_from_metrics(
+    *, actor: Any, trial: Trial, name: str, metrics: list[str], expected_key: str
+) -> FeatureSet:
+    """Make a feature set of QC metrics of the series taken for `expected_key`, one row per subject and visit.
+
+    Raises InvalidInput where no series has the metrics, NotAllowed, Conflict.
+    """
+    require_analyst(actor, trial, "build feature sets")
+    _require_open(trial)
+    if not metrics:
+        raise InvalidInput("Name at least one metric.")
+    rows = (
+        MetricValue.objects.filter(trial=trial, name__in=metrics, expected_key=expected_key)
+        .select_related("series__subject", "series__visit__definition", "series__scanner", "series__site")
+        .select_related("series__scanner_epoch")
+        .order_by("series__received_at")
+    )
+    cells: dict[tuple[str, str], dict[str, str]] = {}
+    units: dict[str, str] = {}
+    for value in rows:
+        key = (value.series.subject.code, value.series.visit.definition.code)
+        # A later series of the same visit replaces an earlier one: it answers a re-scan request.
+        cells.setdefault(key, {}).update(_describe(value.series))
+        cells[key][value.name] = "" if value.value is None else f"{value.value:.17g}"
+        units[value.name] = value.unit or "1"
+    absent = [metric for metric in metrics if metric not in units]
+    if absent:
+        raise InvalidInput(f"No series of {expected_key} has the metric {', '.join(absent)}.")
+    described = TableMetadata(
+        units=units, pools={}, covariates=(), other=QC_METADATA, features=tuple(metrics)
+    )
+    table = read_feature_csv(
+        _as_csv(cells, metrics),
+        CsvLayout(subject="subject", visit="visit", metadata=QC_METADATA, units=units),
+    )
+    return _store(
+        actor=actor,
+        trial=trial,
+        name=name,
+        table=table,
+        described=described,
+        origin=FeatureSet.Origin.QC_METRICS,
+        provenance={"metrics": metrics, "expected_key": expected_key},
+    )
+
+
+def _describe(series: Any) -> dict[str, str]:
+    scanner, epoch = series.scanner, series.scanner_epoch
+    software = epoch.software_versions if epoch else ""
+    serial = scanner.serial_number if scanner else ""
+    return {
+        "site": series.site.code,
+        "manufacturer": scanner.manufacturer if scanner else "",
+        "scanner": serial,
+        "software": software,
+        "batch": f"{serial} {software}".strip(),
+    }
+
+
+def _as_csv(cells: Mapping[tuple[str, str], Mapping[str, str]], metrics: list[str]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = [*QC_METADATA, *metrics]
+    writer.writerow([*KEYS, *columns])
+    for (subject, visit), row in sorted(cells.items()):
+        writer.writerow([subject, visit, *(row.get(column, "") for column in columns)])
+    return text.getvalue().encode()
+
+
+def _store(
+    *,
+    actor: Any,
+    trial: Trial,
+    name: str,
+    table: FeatureTable,
+    described: TableMetadata,
+    origin: str,
+    provenance: Mapping[str, Any],
+) -> FeatureSet:
+    columns = [
+        {"name": feature, "unit": unit, "pool": described.pools.get(feature, "")}
+        for feature, unit in zip(table.features, table.units, strict=True)
+    ]
+    data_digest = put_blob(table.canonical)
+    identity = digest({"data": data_digest, "columns": columns, "covariates": list(described.covariates)})
+    missing = int((table.values != table.values).sum())
+    with transaction.atomic():
+        existing = FeatureSet.objects.filter(trial=trial, digest=identity).first()
+        if existing is not None:
+            return existing
+        row = FeatureSet.objects.create(
+            trial=trial,
+            name=name.strip() or "Feature set",
+            origin=origin,
+            provenance=dict(provenance),
+            columns=columns,
+            covariates=list(described.covariates),
+            rows=[
+                {"row": key, **{column: values[index] for column, values in table.metadata.items()}}
+                for index, key in enumerate(table.rows)
+            ],
+            row_count=len(table.rows),
+            column_count=len(table.features),
+            missing_count=missing,
+            data_digest=data_digest,
+            digest=identity,
+            created_by=actor,
+        )
+        record(
+            actor=actor,
+            action="feature_set.created",
+            obj=row,
+            new={"digest": identity, "rows": row.row_count, "columns": row.column_count, "missing": missing},
+        )
+    return row
+
+
+def load_table(feature_set: FeatureSet) -> FeatureTable:
+    """Return the stored table, checked against its digest. Raises NotFound where it is damaged."""
+    content = get_blob(feature_set.data_digest)
+    names = tuple(key for key in (feature_set.rows[0] if feature_set.rows else {}) if key != "row")
+    return read_feature_csv(
+        content, CsvLayout(subject="subject", visit="visit", metadata=names, units_required=False)
+    )
+
+
+def _require_open(trial: Trial) -> None:
+    if Trial.objects.get(pk=trial.pk).lock_state == LockState.LOCKED:
+        raise Conflict("The data of this trial are locked: no feature set can be added.")

@@ -1,0 +1,52 @@
+"""The files of a run. Each says in itself whether the run was primary or exploratory."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import zipfile
+from collections.abc import Mapping
+
+import numpy as np
+
+from harmonization_app.algorithms.base import Dataset, FloatArray, Result
+from harmonization_app.algorithms.model import ModelFiles
+from harmonization_app.models import HarmonizationRun
+from hub.core.canonical import canonical_json
+
+KEY_COLUMNS = ("subject", "visit", "batch", "harmonization_run", "harmonization_kind")
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def harmonized_csv(run: HarmonizationRun, dataset: Dataset, result: Result) -> bytes:
+    """Return the harmonized table: keys, run and kind in every row, then the features, 17 significant digits."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*KEY_COLUMNS, *result.model.features])
+    for index, row in enumerate(dataset.rows):
+        subject, _, visit = row.partition("|")
+        cells = ["" if math.isnan(value) else f"{value:.17g}" for value in result.values[index].tolist()]
+        writer.writerow([subject, visit, dataset.batches[index], str(run.pk), run.kind, *cells])
+    return text.getvalue().encode()
+
+
+def read_harmonized(content: bytes, columns: int) -> FloatArray:
+    """Return the values [rows x columns] of a table made by `harmonized_csv`."""
+    rows = list(csv.reader(io.StringIO(content.decode())))[1:]
+    cells = [[float(cell) if cell else math.nan for cell in row[len(KEY_COLUMNS) :]] for row in rows]
+    return np.array(cells, dtype=np.float64).reshape(len(rows), columns)
+
+
+def zip_model(files: ModelFiles, identity: Mapping[str, str]) -> bytes:
+    """Return model.json, model.npz and run.json as a zip archive; equal content gives equal bytes."""
+    buffer = io.BytesIO()
+    members = {
+        "model.json": files.document,
+        "model.npz": files.arrays,
+        "run.json": canonical_json(dict(identity)),
+    }
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(name, _EPOCH), content)
+    return buffer.getvalue()

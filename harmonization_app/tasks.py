@@ -1,0 +1,22 @@
+"""Background work of this app."""
+
+from harmonization_app.services import algorithm as algorithm_services
+from harmonization_app.services import run as run_services
+from hub.core.jobs.heartbeat import JobContext
+from hub.core.jobs.registry import job
+
+
+@job(
+    name=run_services.JOB,
+    queue="harmonize",
+    soft_limit_s=6 * 3600,
+    hard_limit_s=6 * 3600 + 60,
+    on_failure=run_services.fail_run,
+)
+def run_harmonization(context: JobContext, *, run_id: str) -> None:
+    run_services.execute_run(context, run_id=run_id)
+
+
+@job(name="harmonization.verify_algorithm", queue="harmonize", soft_limit_s=1800, hard_limit_s=1860)
+def verify_algorithm(context: JobContext, *, version_id: str) -> None:
+    algorithm_services.verify_algorithm(version_id=version_id)

@@ -1,0 +1,35 @@
+"""Locked versions, made row by row for tests that need them to exist but not to judge."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.utils import timezone
+
+from hub.core.models import ElectronicSignature
+from qc_app.models import Protocol, QCProfile
+from sites_app.models import Trial
+
+
+def lock_versions(trial: Trial, signer: Any) -> None:
+    """Give the trial a locked protocol and a locked QC profile."""
+    for model in (Protocol, QCProfile):
+        signature = ElectronicSignature.objects.create(
+            signer=signer,
+            printed_name=str(signer),
+            meaning="test",
+            signed_at=timezone.now(),
+            object_type=model._meta.label_lower,
+            object_id="0",
+            object_digest="0" * 64,
+        )
+        model.objects.create(
+            trial=trial,
+            version=1,
+            title="Locked",
+            document={},
+            digest="0" * 64,
+            state="locked",
+            signature=signature,
+            locked_at=timezone.now(),
+        )

@@ -1,0 +1,30 @@
+"""What the harmonization tests make: plans, a locked algorithm, a job's context."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+from harmonization_app.models import AlgorithmVersion
+from harmonization_app.services import algorithm as algorithm_services
+from hub.core.jobs.heartbeat import JobContext
+from hub.core.models import Job
+from hub.demo.trial import harmonization_plan_document
+from tests.factories.sites_app import PASSWORD
+
+
+def plan_document(**changes: Any) -> dict[str, Any]:
+    return {**harmonization_plan_document(), **changes}
+
+
+def locked_combat(admin: Any) -> AlgorithmVersion:
+    version = next(row for row in algorithm_services.register_algorithms() if row.algorithm == "combat")
+    algorithm_services.verify_algorithm(version_id=str(version.pk))
+    return algorithm_services.lock_algorithm(
+        actor=admin, version=version, password=PASSWORD, meaning="I approve this version"
+    )
+
+
+def job_context() -> JobContext:
+    job = Job.objects.create(kind="test", queue="harmonize", key=uuid4().hex, state="running")
+    return JobContext(job_id=job.pk, attempt=1)
