@@ -19,9 +19,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from sites_app.deid.engine import Deidentifier, InstanceRefused  # noqa: E402
-from sites_app.deid.profile import DEFAULT_PROFILE  # noqa: E402
-from sites_app.deid.reference import ReferenceDeidentifier  # noqa: E402
+from sites_app.deid.engine import Deidentifier, InstanceRefused
+from sites_app.deid.profile import DEFAULT_PROFILE
+from sites_app.deid.reference import ReferenceDeidentifier
 
 KEY = b"benchmark-key-of-thirty-two-byte"
 ROUNDS = 3

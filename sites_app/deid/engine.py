@@ -19,13 +19,8 @@ from sites_app.deid.residual import Residual
 from sites_app.deid.values import UidMap, clean_descriptor, keyed_digest, shift_dates
 from sites_app.deid.writer import Change, DatasetWriter, encode_element, encode_sequence, file_meta
 from sites_app.dicom.observations import InstanceFacts
-from sites_app.dicom.parameters import (
-    ParameterReader,
-    decode_text,
-    read_integer,
-    read_positions,
-    read_temporal_position,
-)
+from sites_app.dicom.parameters import ParameterReader, decode_text
+from sites_app.dicom.placement import read_integer, read_positions, read_temporal_position
 from sites_app.dicom.reader import (
     DEFAULT_LIMITS,
     DEFLATED_LITTLE,
@@ -200,7 +195,7 @@ class Deidentifier:
             text = decode_text(raw.strip(b"\0 "), charset)
             if "\x1b" in raw.decode("latin-1"):
                 text = ""
-            encoding = "utf-8" if charset == "ISO_IR 192" else "ascii"
+            encoding = {"ISO_IR 192": "utf-8", "ISO_IR 100": "latin-1"}.get(charset, "ascii")
             cleaned = clean_descriptor(text, identifiers.for_cleaning).encode(encoding, "replace")
             self._cleaned[memo_key] = cleaned
         return cleaned

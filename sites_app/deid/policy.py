@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sites_app.deid.profile import Profile
-from sites_app.dicom.parameters import read_integer
+from sites_app.dicom.placement import read_integer
 from sites_app.dicom.reader import PIXEL_DATA, PIXEL_TAGS, UID_PATTERN, ParsedFile, tag_text
 
 SOP_CLASS, SOP_INSTANCE, STUDY_INSTANCE, SERIES_INSTANCE = 0x00080016, 0x00080018, 0x0020000D, 0x0020000E

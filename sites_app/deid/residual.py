@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 
 from sites_app.deid.identifiers import MINIMUM_CHARACTERS, Identifiers
 from sites_app.deid.policy import InstanceRefused
 
 MINIMUM_DIGITS = 6
+"""A shorter number is found in any header by chance: as a time, a size, an instance number."""
+DATE_DIGITS = 8
+"""A date may be followed by a time."""
+DISTINCT_DIGITS = 10
+DISTINCT_CHARACTERS = 8
+"""From here on a value is not met by chance inside a longer one, so it is looked for anywhere."""
 _WORD = rb"[0-9a-z\x80-\xff]"
 
 
 class Residual:
     """Finds original values in written bytes, in any case and in UTF-8, Latin-1 and UTF-16.
 
-    Values of digits and dots only must not touch another digit or dot, words must not touch another letter or
-    digit: a number inside a longer number is not the identifier.
+    A short value counts only where it does not touch another letter or digit, a long one anywhere.
     """
 
     def __init__(self) -> None:
@@ -46,23 +52,34 @@ class Residual:
 
 
 def _forms(identifiers: Identifiers) -> Iterable[tuple[bytes, re.Pattern[bytes]]]:
-    for value in sorted(
-        identifiers.whole | {word for word in identifiers.words if len(word) >= MINIMUM_CHARACTERS}
-    ):
-        for encoding in ("utf-8", "latin-1", "utf-16-le"):
-            try:
-                needle = value.encode(encoding).lower()
-            except UnicodeEncodeError:
-                continue
-            if re.fullmatch(rb"[0-9.]+", needle):
-                # A short number is found in any header by chance: as a time, a size, an instance number.
-                if len(needle) >= MINIMUM_DIGITS:
-                    yield needle, _number_pattern(needle)
-            else:
-                yield (
-                    needle,
-                    re.compile(rb"(?<!" + _WORD + rb")" + re.escape(needle) + rb"(?!" + _WORD + rb")"),
-                )
+    values = identifiers.whole | {word for word in identifiers.words if len(word) >= MINIMUM_CHARACTERS}
+    for value in sorted(values):
+        needles: dict[bytes, None] = {}
+        for form in (value, value.lower(), value.upper()):
+            for encoding in ("utf-8", "latin-1", "utf-16-le"):
+                # A form that an encoding cannot hold cannot stand in the file in that encoding.
+                with suppress(UnicodeEncodeError):
+                    needles[form.encode(encoding).lower()] = None
+        for needle in needles:
+            pattern = _pattern(needle)
+            if pattern is not None:
+                yield needle, pattern
+
+
+def _pattern(needle: bytes) -> re.Pattern[bytes] | None:
+    """Return how to look for a value, None for a number so short that any header holds it by chance."""
+    escaped = re.escape(needle)
+    if not re.fullmatch(rb"[0-9.]+", needle):
+        if len(needle) >= DISTINCT_CHARACTERS:
+            return re.compile(escaped)
+        return re.compile(rb"(?<!" + _WORD + rb")" + escaped + rb"(?!" + _WORD + rb")")
+    if len(needle) < MINIMUM_DIGITS:
+        return None
+    if len(needle) >= DISTINCT_DIGITS:
+        return re.compile(escaped)
+    if len(needle) >= DATE_DIGITS:
+        return re.compile(rb"(?<![0-9.])" + escaped)
+    return _number_pattern(needle)
 
 
 def _number_pattern(needle: bytes) -> re.Pattern[bytes]:

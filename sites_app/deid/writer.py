@@ -21,7 +21,7 @@ _SIZES = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "FD": 8, "AT": 4, "SV": 8
 _NUMERIC_STRING = re.compile(rb"[0-9+\-.eE \\]*")
 _CODE_STRING = re.compile(rb"[A-Z0-9_ \\]*")
 _STANDARD_UIDS = "1.2.840.10008."
-_MEMO_BYTES, _MEMO_ENTRIES = 1 << 16, 20_000
+_MEMO_ELEMENT_BYTES, _MEMO_TOTAL_BYTES, _MEMO_ENTRY_BYTES = 1 << 16, 1 << 25, 300
 _TEXT_BYTES = 1024
 
 _REMOVED = Action.REMOVE.name
@@ -92,6 +92,7 @@ class DatasetWriter:
         self._profile, self._map_uid = profile, map_uid
         self._subject, self._days = subject_code.encode("ascii"), days
         self._memos: dict[tuple[bool, bool, str], dict[bytes, _Outcome]] = {}
+        self._memo_bytes = 0
         self._actions: dict[int, Action] = {}
         self._private_rules: dict[tuple[str, int, int], tuple[str, Change]] = {}
 
@@ -105,8 +106,6 @@ class DatasetWriter:
         """Return the file's elements up to the pixel data; `added` are encoded elements in order of their tags."""
         written = Written()
         memo = self._memos.setdefault((parsed.implicit, parsed.little, sop_class_uid), {})
-        if len(memo) > _MEMO_ENTRIES:
-            memo.clear()
         pending = list(reversed(added))
         creators: dict[int, tuple[str, int]] = {}
         data, chunks = parsed.data, written.chunks
@@ -125,25 +124,29 @@ class DatasetWriter:
             if outcome is None:
                 outcome = self._outcome(parsed, element, sop_class_uid, clean)
                 if outcome is None:
-                    chunks.append(self._cleaned(parsed, element, clean, written))
-                    continue
-                if len(raw) <= _MEMO_BYTES:
-                    memo[raw] = outcome
-            if outcome.out:
-                chunks.append(outcome.out)
-            if outcome.uids:
-                written.uids.update(outcome.uids)
-            if outcome.changes:
-                written.changes += outcome.changes
+                    outcome = self._cleaned(parsed, element, clean)
+                else:
+                    self._remember(memo, raw, outcome)
+            _append(written, outcome)
         chunks.extend(encoded for _, encoded in reversed(pending))
         return written
 
-    def _cleaned(
-        self, parsed: ParsedFile, element: Element, clean: Callable[[bytes], bytes], written: Written
-    ) -> bytes:
+    def _remember(self, memo: dict[bytes, _Outcome], raw: bytes, outcome: _Outcome) -> None:
+        """Memoise within a bound of bytes, which no file can pass."""
+        if len(raw) > _MEMO_ELEMENT_BYTES:
+            return
+        self._memo_bytes += 2 * len(raw) + _MEMO_ENTRY_BYTES
+        if self._memo_bytes > _MEMO_TOTAL_BYTES:
+            for each in self._memos.values():
+                each.clear()
+            self._memo_bytes = 0
+        memo[raw] = outcome
+
+    def _cleaned(self, parsed: ParsedFile, element: Element, clean: Callable[[bytes], bytes]) -> _Outcome:
+        """Clean a descriptor; not memoised, since the identifiers it is cleaned of differ between files."""
         value = clean(parsed.data[element.value_start : element.value_end])
-        written.changes.append((Action.CLEAN.name, tag_text(element.tag)))
-        return encode_element(element.tag, _vr(element), value, parsed.implicit, parsed.little)
+        encoded = encode_element(element.tag, _vr(element), value, parsed.implicit, parsed.little)
+        return _Outcome(encoded, (), ((Action.CLEAN.name, tag_text(element.tag)),))
 
     def _outcome(
         self, parsed: ParsedFile, element: Element, sop_class_uid: str, clean: Callable[[bytes], bytes] | None
@@ -251,11 +254,8 @@ class DatasetWriter:
             outcome = memo.get(raw)
             if outcome is None:
                 outcome = self._outcome(parsed, element, sop_class_uid, None) or _removed(tag)
-                if len(raw) <= _MEMO_BYTES:
-                    memo[raw] = outcome
-            written.chunks.append(outcome.out)
-            written.uids.update(outcome.uids)
-            written.changes += outcome.changes
+                self._remember(memo, raw, outcome)
+            _append(written, outcome)
         return written
 
     def _private(
@@ -299,6 +299,15 @@ def _fits(declared: str, known: str, raw: bytes) -> bool:
     if vr in ("DS", "IS"):
         return _NUMERIC_STRING.fullmatch(raw.strip(b"\0 ")) is not None
     return vr == "CS" and known == "CS" and _CODE_STRING.fullmatch(raw.strip(b"\0 ")) is not None
+
+
+def _append(written: Written, outcome: _Outcome) -> None:
+    if outcome.out:
+        written.chunks.append(outcome.out)
+    if outcome.uids:
+        written.uids.update(outcome.uids)
+    if outcome.changes:
+        written.changes += outcome.changes
 
 
 def _removed(tag: int) -> _Outcome:

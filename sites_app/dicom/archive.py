@@ -7,10 +7,9 @@ counted while inflating, checksums are checked, names are shown to people but ne
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, cast
 
 from isal import isal_zlib
 
@@ -21,6 +20,7 @@ _END_64_LOCATOR = struct.Struct("<4sLQL")
 _END_64 = struct.Struct("<4sQ2H2L4Q")
 _CENTRAL = struct.Struct("<4s4B4HL2L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
+_INFLATE_ERROR = cast("type[Exception]", isal_zlib.IsalError)
 _STORED, _DEFLATED = 0, 8
 _MAX_16, _MAX_32 = 0xFFFF, 0xFFFFFFFF
 _ENCRYPTED_FLAG, _UTF8_FLAG = 0x1, 0x800
@@ -237,7 +237,7 @@ def _member(file: BinaryIO, entry: _Entry, start: int, stop: int, limits: Archiv
     file.seek(start)
     try:
         data = _inflate(file, entry, stop - start, min(allowed, left))
-    except (isal_zlib.error, zlib.error, EOFError) as error:
+    except (_INFLATE_ERROR, EOFError) as error:
         return Member(
             name, b"", "member_damaged", f"The file cannot be inflated: {error}.", "Send the file again."
         )

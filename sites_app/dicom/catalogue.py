@@ -17,8 +17,10 @@ class ParameterDefinition:
     `tag` is the tag in a classic object, () for a derived parameter; a path of several tags goes through the
     first item of each sequence. `enhanced` lists other paths: in the shared or a per-frame functional group
     item where the first tag is a functional group, else from the top. `private` lists (creator, group,
-    element) where a maker keeps the same plain number, read where the public places are empty. `kind` is number, integer, text,
-    text_list, vector, date, time, datetime or boolean. A number with several values is a tuple.
+    element) where a maker keeps the same plain number, read where the public places are empty. `kind` is
+    number, integer, text, text_list, vector, date, time, datetime or boolean. A number with several values is
+    a tuple. Values stay as the file states them: a field strength of 15000 (gauss) or a frequency in Hz is not
+    converted, so that a rule in the catalogue's unit finds it deviant in place of guessing.
     """
 
     keyword: str

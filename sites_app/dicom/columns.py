@@ -48,16 +48,13 @@ def facts_from_columns(columns: Mapping[str, Any]) -> list[InstanceFacts]:
         name: {keyword: _cells(column, count) for keyword, column in columns[name].items()}
         for name in _MAPPINGS
     }
-    return [
-        InstanceFacts(
-            **{name: cells[row] for name, cells in scalars.items()},
-            **{
-                name: {key: cells[row] for key, cells in table.items() if cells[row] is not _Absent}
-                for name, table in mappings.items()
-            },
-        )
-        for row in range(count)
-    ]
+    found = []
+    for row in range(count):
+        values: dict[str, Any] = {name: cells[row] for name, cells in scalars.items()}
+        for name, table in mappings.items():
+            values[name] = {key: cells[row] for key, cells in table.items() if cells[row] is not _Absent}
+        found.append(InstanceFacts(**values))
+    return found
 
 
 class _Absent:

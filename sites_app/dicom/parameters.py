@@ -10,24 +10,19 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sites_app.dicom.catalogue import DESCRIPTORS, PARAMETERS, ParameterDefinition, Path
+from sites_app.dicom.catalogue import PARAMETERS, ParameterDefinition, Path
 from sites_app.dicom.observations import Value
 from sites_app.dicom.reader import Dataset, Element, ParsedFile, tag_text
 
 SHARED_GROUPS, FRAME_GROUPS = 0x52009229, 0x52009230
-_POSITION_PATH = (0x00209113, 0x00200032)
-_ORIENTATION_PATH = (0x00209116, 0x00200037)
-_VOLUME_TAGS = (0x00200100, 0x00180086, 0x00200012)
-_POSITION_COMPONENTS = 3
 _MAX_VALUE_BYTES = 4096
-_MAX_FRAMES = 1_000_000
 _MAX_DISTINCT_PER_FRAME = 4096
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
 _DATE = re.compile(r"(\d{4})\.?(0[1-9]|1[0-2])\.?(0[1-9]|[12]\d|3[01])")
 _TIME = re.compile(r"([01]\d|2[0-3])(:?[0-5]\d(:?([0-5]\d|60)(\.\d{1,6})?)?)?")
 _DATETIME = re.compile(r"\d{4}(\d{2}(\d{2}(\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?)?)?)?([+-]\d{4})?")
-_BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "UV": "Q", "SV": "q"}
+BINARY_CODES = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "UV": "Q", "SV": "q"}
 _TEXT_VRS = frozenset("AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UN UR UT".split())
 _ENCODINGS = {"ISO_IR 192": "utf-8", "GB18030": "gb18030", "GBK": "gbk", "ISO_IR 13": "shift_jis"}
 _BOOLEANS = {"YES": True, "Y": True, "NO": False, "N": False}
@@ -68,8 +63,8 @@ def convert(
     if len(raw) > _MAX_VALUE_BYTES:
         raise Unparsable(definition.keyword)
     parts: list[Any]
-    if vr in _BINARY:
-        code = _BINARY[vr]
+    if vr in BINARY_CODES:
+        code = BINARY_CODES[vr]
         size = struct.calcsize(code)
         if len(raw) % size:
             raise Unparsable(definition.keyword)
@@ -87,7 +82,7 @@ def convert(
     return _KINDS[definition.kind](definition, parts)
 
 
-def _number(part: Any) -> float:
+def read_number(part: Any) -> float:
     if isinstance(part, str):
         if not _NUMBER.fullmatch(part):
             raise Unparsable(part)
@@ -98,19 +93,19 @@ def _number(part: Any) -> float:
 
 
 def _numbers(definition: ParameterDefinition, parts: list[Any]) -> Value:
-    numbers = tuple(_number(part) for part in parts)
+    numbers = tuple(read_number(part) for part in parts)
     return numbers[0] if len(numbers) == 1 else numbers
 
 
 def _integers(definition: ParameterDefinition, parts: list[Any]) -> Value:
-    numbers = [_number(part) for part in parts]
+    numbers = [read_number(part) for part in parts]
     if any(number != int(number) for number in numbers):
         raise Unparsable(definition.keyword)
     return int(numbers[0]) if len(numbers) == 1 else tuple(int(number) for number in numbers)
 
 
 def _vector(definition: ParameterDefinition, parts: list[Any]) -> Value:
-    return tuple(_number(part) for part in parts)
+    return tuple(read_number(part) for part in parts)
 
 
 def _text(definition: ParameterDefinition, parts: list[Any]) -> Value:
@@ -165,7 +160,7 @@ class ParameterReader:
         """Return the parameters of one file in the catalogue's units, with the tag each was read from."""
         found = Parameters()
         charset = parsed.text(0x00080005).split("\\")[0]
-        shared, frames = _functional_groups(parsed)
+        shared, frames = functional_groups(parsed)
         elements = parsed.elements
         for definition in self._definitions(modality):
             if len(definition.tag) == 1:
@@ -323,91 +318,11 @@ def path_text(path: Path) -> str:
     return ">".join(tag_text(tag) for tag in path)
 
 
-def _functional_groups(parsed: ParsedFile) -> tuple[Dataset | None, list[Dataset]]:
+def functional_groups(parsed: ParsedFile) -> tuple[Dataset | None, list[Dataset]]:
+    """Return the shared functional group item, if any, and the per-frame items (PS3.3 C.7.6.16)."""
     shared = parsed.elements.get(SHARED_GROUPS)
     frames = parsed.elements.get(FRAME_GROUPS)
     return (
         shared.items[0] if shared is not None and shared.items else None,
         frames.items if frames is not None and frames.items else [],
     )
-
-
-def read_integer(parsed: ParsedFile, tag: int) -> int | None:
-    """Return a top-level whole number of VR IS, US or UL, None where it is absent or not one."""
-    element, raw = parsed.elements.get(tag), parsed.raw(tag)
-    if element is None or not raw:
-        return None
-    try:
-        if element.vr in ("US", "SS", "UL", "SL"):
-            code = _BINARY[element.vr]
-            return int(struct.unpack_from(("<" if parsed.little else ">") + code, raw)[0])
-        return int(raw.decode("latin-1").strip("\0 ")[:12])
-    except (ValueError, struct.error):
-        return None
-
-
-def _floats(parsed: ParsedFile, element: Element | None) -> tuple[float, ...]:
-    if element is None or element.items is not None or element.vr not in ("DS", "FD", "FL", "UN", "LO", "SH"):
-        return ()
-    raw = parsed.data[element.value_start : element.value_end]
-    try:
-        if element.vr in ("FD", "FL"):
-            code = _BINARY[element.vr]
-            count = len(raw) // struct.calcsize(code)
-            return tuple(map(_number, struct.unpack(f"{'<' if parsed.little else '>'}{count}{code}", raw)))
-        return tuple(_number(part.strip()) for part in raw[:512].decode("latin-1").strip("\0 ").split("\\"))
-    except (Unparsable, struct.error):
-        return ()
-
-
-def read_positions(parsed: ParsedFile) -> tuple[tuple[tuple[float, float, float], ...], tuple[float, ...]]:
-    """Return ImagePositionPatient of each frame (mm) and ImageOrientationPatient of the first (PS3.3 C.7.6.2).
-
-    Positions are empty where any frame lacks a readable one.
-    """
-    shared, frames = _functional_groups(parsed)
-    if not frames:
-        position = _floats(parsed, parsed.elements.get(0x00200032))
-        orientation = _floats(parsed, parsed.elements.get(0x00200037))
-        return ((position,) if len(position) == _POSITION_COMPONENTS else ()), orientation  # type: ignore[return-value]
-    if len(frames) > _MAX_FRAMES:
-        return (), ()
-    positions = []
-    common = _floats(parsed, find(shared, _POSITION_PATH))
-    for frame in frames:
-        position = _floats(parsed, find(frame, _POSITION_PATH)) or common
-        if len(position) != _POSITION_COMPONENTS:
-            positions = []
-            break
-        positions.append(position)
-    orientation = _floats(parsed, find(shared, _ORIENTATION_PATH)) or _floats(
-        parsed, find(frames[0], _ORIENTATION_PATH)
-    )
-    return tuple(positions), orientation  # type: ignore[return-value]
-
-
-def read_temporal_position(parsed: ParsedFile) -> str:
-    """Return what tells volumes at one slice position apart, as text: temporal index, echo, b-value and the like.
-
-    "" for a multi-frame object, whose frames repeat a position once for each volume.
-    """
-    parts = []
-    for tag in _VOLUME_TAGS:
-        raw = parsed.raw(tag)
-        parts.append(
-            raw[:64].decode("latin-1").strip("\0 ") if raw and parsed.elements[tag].vr != "FD" else ""
-        )
-    return "|".join(parts) if any(parts) else ""
-
-
-__all__ = [
-    "DESCRIPTORS",
-    "ParameterReader",
-    "Parameters",
-    "Unparsable",
-    "convert",
-    "find",
-    "read_integer",
-    "read_positions",
-    "read_temporal_position",
-]

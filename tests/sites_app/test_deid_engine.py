@@ -287,6 +287,37 @@ def test_an_identifier_in_a_kept_attribute_refuses_the_file(keyword: str) -> Non
     assert "eatherstone" not in error.detail.lower()
 
 
+@pytest.mark.parametrize(
+    ("name", "planted"),
+    [
+        ("Featherstone^W", "xFEATHERSTONEx"),
+        ("Müller^Jörg", "MÜLLER"),
+        ("Lindqvist^Bo", "b0 lindqvist"),
+        ("Doe^Jane", "t1_JANE_x"),
+    ],
+)
+def test_a_name_is_found_in_any_case_and_in_longer_words(name: str, planted: str) -> None:
+    error = refusal(mr_file(PatientName=name, ReceiveCoilName=planted))
+
+    assert error.code == "residual_identifier"
+
+
+@pytest.mark.parametrize(
+    ("patient_id", "planted"),
+    [("1234", "1234"), ("900900", "2.900900"), ("Prisma", "Prisma"), ("ANON", "ANON")],
+)
+def test_what_any_header_holds_by_chance_does_not_refuse(patient_id: str, planted: str) -> None:
+    assert deidentifier().process(mr_file(PatientID=patient_id, ReceiveCoilName=planted)).facts.rows == 8
+
+
+def test_a_long_submission_keeps_its_memory_bounded() -> None:
+    engine = deidentifier()
+    for number in range(300):
+        engine.process(mr_file(number + 1, FilterType=f"{number}", ImagedNucleus=f"{number}H"))
+
+    assert engine._writer._memo_bytes < 2**25
+
+
 def test_a_uid_in_a_kept_attribute_refuses_the_file() -> None:
     assert refusal(mr_file(SequenceName="1.3.12.2.1107.5.2.43.66038.30000.1")).code == "residual_identifier"
 

@@ -65,8 +65,12 @@ def test_the_order_and_the_number_of_uploads_do_not_matter() -> None:
 
 def test_columns_give_back_exactly_what_they_were_given() -> None:
     instances = [*stack(3), *facts(part10(enhanced_dataset((2.4, 4.8))), mr_file(9, RepetitionTime=None))]
-    instances.append(InstanceFacts("c", "u", "s", "t", "MR", "x", None, None, None, 1, {"a": 1, "b": True, "c": 1.0}))
-    instances.append(InstanceFacts("c", "v", "s", "t", "MR", "x", 1, 2, 3, 1, {"a": 1.0, "b": 1, "c": (1, 1.0)}))
+    instances.append(
+        InstanceFacts("c", "u", "s", "t", "MR", "x", None, None, None, 1, {"a": 1, "b": True, "c": 1.0})
+    )
+    instances.append(
+        InstanceFacts("c", "v", "s", "t", "MR", "x", 1, 2, 3, 1, {"a": 1.0, "b": 1, "c": (1, 1.0)})
+    )
 
     document = json.loads(json.dumps(facts_to_columns(instances)))
     restored = facts_from_columns(document)
@@ -121,7 +125,10 @@ def test_frames_of_an_enhanced_object_are_its_slices() -> None:
     assert observation.value("SlicePitch") == 5.0
     assert observation.value("RepetitionTime") == 1800.0
     assert observation.value("EchoTime") is None
-    assert [(entry.value, entry.count) for entry in observation.parameters["EchoTime"].values] == [(2.4, 6), (4.8, 6)]
+    assert [(entry.value, entry.count) for entry in observation.parameters["EchoTime"].values] == [
+        (2.4, 6),
+        (4.8, 6),
+    ]
 
 
 def test_a_mosaic_is_not_taken_for_a_slice() -> None:
