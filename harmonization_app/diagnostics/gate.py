@@ -20,7 +20,12 @@ from harmonization_app.algorithms.model import Model
 from harmonization_app.algorithms.specification import Specification
 from harmonization_app.diagnostics.gate_batches import check_batches
 from harmonization_app.diagnostics.gate_covariates import check_covariate_values, check_design
-from harmonization_app.diagnostics.gate_values import check_features, check_values, infinite_cells
+from harmonization_app.diagnostics.gate_values import (
+    check_features,
+    check_values,
+    infinite_cells,
+    suspect_blocks,
+)
 from harmonization_app.diagnostics.wording import listed, stops
 
 
@@ -62,7 +67,7 @@ def check_apply(model: Model, dataset: Dataset) -> tuple[Finding, ...]:
         findings.append(Finding("units_differ", "stop", message, columns=differing))
     findings += _apply_batches(model, dataset)
     findings += _apply_covariates(model, dataset)
-    findings += infinite_cells(dataset)
+    findings += infinite_cells(dataset, suspect_blocks(dataset.values))
     return tuple(findings)
 
 

@@ -35,8 +35,9 @@ def check_values(
     dataset: Dataset, specification: Specification, batches: tuple[str, ...], grouping: Grouping | None
 ) -> list[Finding]:
     """Return the findings on cells; those by batch only where `grouping` is given."""
-    findings = infinite_cells(dataset)
-    missing = _columns_with_nan(dataset.values)
+    suspects = suspect_blocks(dataset.values)
+    findings = infinite_cells(dataset, suspects)
+    missing = _columns_with_nan(dataset.values, suspects)
     findings += _missing_cells(dataset, specification, missing)
     uniform = _uniform_columns(dataset.values)
     if uniform:
@@ -59,34 +60,33 @@ def check_values(
     return findings
 
 
-def infinite_cells(dataset: Dataset) -> list[Finding]:
+def suspect_blocks(values: FloatArray) -> list[slice]:
+    """Return the blocks of features that hold a cell that is not finite, in one pass of sums."""
+    return [
+        block for block in blocks(values.shape[1], len(values)) if not np.isfinite(values[:, block].sum())
+    ]
+
+
+def infinite_cells(dataset: Dataset, suspects: list[slice]) -> list[Finding]:
     """Return a stop that names the rows and columns of infinite cells."""
     rows: set[int] = set()
     columns: set[int] = set()
-    for block in blocks(dataset.values.shape[1], dataset.values.shape[0]):
-        part = dataset.values[:, block]
-        if np.isfinite(part.sum()):
-            continue
-        at_rows, at_columns = np.nonzero(np.isinf(part))
+    for block in suspects:
+        at_rows, at_columns = np.nonzero(np.isinf(dataset.values[:, block]))
         rows.update(at_rows.tolist())
         columns.update((at_columns + block.start).tolist())
     if not rows:
         return []
     row_names = tuple(dataset.rows[i] for i in sorted(rows))
     names = tuple(dataset.features[i] for i in sorted(columns))
-    message = (
-        f"Infinite values in row(s) {listed(row_names)}, feature(s) {listed(names)}. Correct or "
-        "empty the cells."
-    )
+    message = f"Infinite values in row(s) {listed(row_names)}, feature(s) {listed(names)}. Correct or empty the cells."
     return [Finding("infinite_value", "stop", message, rows=row_names, columns=names)]
 
 
-def _columns_with_nan(values: FloatArray) -> list[int]:
+def _columns_with_nan(values: FloatArray, suspects: list[slice]) -> list[int]:
     found: list[int] = []
-    for block in blocks(values.shape[1], values.shape[0]):
-        part = values[:, block]
-        if not np.isfinite(part.sum()):
-            found += (np.flatnonzero(np.isnan(part).any(axis=0)) + block.start).tolist()
+    for block in suspects:
+        found += (np.flatnonzero(np.isnan(values[:, block]).any(axis=0)) + block.start).tolist()
     return found
 
 

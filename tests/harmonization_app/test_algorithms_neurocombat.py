@@ -11,7 +11,7 @@ from harmonization_app.algorithms.base import HarmonizationRefused
 from harmonization_app.algorithms.combat import Combat
 from harmonization_app.algorithms.neurocombat import NeuroCombat
 from harmonization_app.algorithms.specification import Covariate, FeaturePool, Specification
-from harmonization_app.algorithms.verification import max_difference_sd, verify
+from harmonization_app.algorithms.verification import cross_check, max_difference_sd, verify
 from harmonization_app.algorithms.verification.suite import make_input
 
 SPECIFICATION = Specification(covariates=(Covariate("age", "continuous"), Covariate("sex", "categorical")))
@@ -112,3 +112,10 @@ def test_nothing_is_printed(dataset, capsys) -> None:
     NeuroCombat().harmonize(dataset, SPECIFICATION)
 
     assert capsys.readouterr().out == ""
+
+
+def test_cross_check_counts_no_steps_where_the_package_reports_none(dataset) -> None:
+    check = cross_check(dataset, NeuroCombat().harmonize(dataset, SPECIFICATION), NeuroCombat.tolerance_sd)
+
+    assert check.passed
+    assert check.iterations_equal is None
