@@ -61,7 +61,7 @@ def check_series(*, series_id: UUID) -> None:
 def _claim(series_id: UUID) -> Series | None:
     """Set a waiting series to checking and return it; None where there is nothing to do."""
     claimed = (
-        Series.objects.filter(pk=series_id, state__in=_UNFINISHED)
+        Series.objects.filter(pk=series_id, state__in=_UNFINISHED, instance_count__gt=0)
         .exclude(trial__lock_state=LockState.LOCKED)
         .update(state=SeriesState.CHECKING)
     )
@@ -211,7 +211,8 @@ def fail_series(*, series_id: UUID, reason: str) -> None:
 
 def unchecked_series() -> QuerySet[Series]:
     """Return the series that wait to be checked in trials that take changes."""
-    return Series.objects.filter(state__in=_UNFINISHED).exclude(trial__lock_state=LockState.LOCKED)
+    received = Series.objects.filter(state__in=_UNFINISHED, instance_count__gt=0)
+    return received.exclude(trial__lock_state=LockState.LOCKED)
 
 
 def request_recheck(*, actor: Any, series: Series, reason: str) -> Series:

@@ -81,7 +81,7 @@ def _ready(visit: Visit) -> bool:
     if not submissions & set(_FINISHED) or submissions & set(_UNDER_WAY):
         return False
     return not Series.objects.filter(
-        visit=visit, state__in=(SeriesState.RECEIVED, SeriesState.CHECKING)
+        visit=visit, state__in=(SeriesState.RECEIVED, SeriesState.CHECKING), instance_count__gt=0
     ).exists()
 
 
