@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pydicom.datadict import tag_for_keyword
 
 from sites_app.dicom.parameters import decode_text
-from sites_app.dicom.reader import Dataset, ParsedFile
+from sites_app.dicom.reader import Dataset, ParsedFile, UnreadableInstance
 
 MINIMUM_CHARACTERS = 4
+MAXIMUM_IDENTIFIERS = 200
+"""Each is searched for in the whole header; real files hold fewer than fifty."""
 
 _WHOLE = (
     "PatientID AccessionNumber StudyID PatientBirthDate InstitutionName InstitutionAddress"
@@ -64,11 +66,19 @@ def collect(parsed: ParsedFile, subject_code: str) -> Identifiers:
 
     Left out are values shorter than four characters (three for the words of a name, which are matched as whole
     words), placeholders such as ANONYMIZED, technical words, the maker's own name and the subject code.
+
+    Raises UnreadableInstance where there are so many that the search would take minutes.
     """
     whole: set[str] = set()
     words: set[str] = set()
     charset = parsed.text(0x00080005).split("\\")[0]
     _collect(parsed, parsed.elements, charset, whole, words)
+    if len(whole) + len(words) > MAXIMUM_IDENTIFIERS:
+        raise UnreadableInstance(
+            "too_many_names",
+            f"The header names more than {MAXIMUM_IDENTIFIERS} persons, institutions and identifiers.",
+            "Ask a data manager to look at the file.",
+        )
     makers = {parsed.text(tag).casefold() for tag in _MAKER_TAGS}
     excluded = makers | {subject_code.casefold()}
     return Identifiers(

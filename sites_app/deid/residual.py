@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 
 from sites_app.deid.identifiers import MINIMUM_CHARACTERS, Identifiers
@@ -16,6 +16,9 @@ DATE_DIGITS = 8
 DISTINCT_DIGITS = 10
 DISTINCT_CHARACTERS = 8
 """From here on a value is not met by chance inside a longer one, so it is looked for anywhere."""
+FEW_UIDS = 64
+"""Up to here each UID is searched for; beyond, all numbers of the file are listed once."""
+_NUMBERS = re.compile(rb"[0-9.]+")
 _WORD = rb"[0-9a-z\x80-\xff]"
 
 
@@ -28,16 +31,14 @@ class Residual:
     def __init__(self) -> None:
         self._forms: dict[Identifiers, tuple[tuple[bytes, re.Pattern[bytes]], ...]] = {}
 
-    def check(self, written: bytes, identifiers: Identifiers, uids: Iterable[str]) -> None:
+    def check(self, written: bytes, identifiers: Identifiers, uids: Collection[str]) -> None:
         """Raise InstanceRefused(residual_identifier) where `written` holds an original value.
 
         The value itself is not repeated in the error.
         """
         haystack = written.lower()
-        for uid in uids:
-            needle = uid.encode()
-            if needle in haystack and _number_pattern(needle).search(haystack):
-                raise _refused("an original UID")
+        if _holds_uid(haystack, uids):
+            raise _refused("an original UID")
         for needle, pattern in self._patterns(identifiers):
             if needle in haystack and pattern.search(haystack):
                 raise _refused("an identifying value of the original header")
@@ -49,6 +50,14 @@ class Residual:
                 self._forms.clear()
             found = self._forms[identifiers] = tuple(_forms(identifiers))
         return found
+
+
+def _holds_uid(haystack: bytes, uids: Collection[str]) -> bool:
+    """True where a UID stands in the bytes as a whole number of digits and dots."""
+    needles = {uid.encode() for uid in uids}
+    if len(needles) > FEW_UIDS:
+        return not needles.isdisjoint(_NUMBERS.findall(haystack))
+    return any(needle in haystack and _number_pattern(needle).search(haystack) for needle in needles)
 
 
 def _forms(identifiers: Identifiers) -> Iterable[tuple[bytes, re.Pattern[bytes]]]:

@@ -6,6 +6,7 @@ import io
 import struct
 import subprocess
 import sys
+import time
 import warnings
 import zlib
 from pathlib import Path
@@ -308,6 +309,32 @@ def test_a_name_is_found_in_any_case_and_in_longer_words(name: str, planted: str
 )
 def test_what_any_header_holds_by_chance_does_not_refuse(patient_id: str, planted: str) -> None:
     assert deidentifier().process(mr_file(PatientID=patient_id, ReceiveCoilName=planted)).facts.rows == 8
+
+
+def test_thousands_of_names_or_uids_do_not_take_minutes() -> None:
+    named, referring = mr_dataset(), mr_dataset()
+    named.ReferencedImageSequence = [item(PatientName=f"N{number:06}")[0] for number in range(20_000)]
+    referring.ReferencedImageSequence = [
+        item(ReferencedSOPInstanceUID=f"1.2.3.{number}000")[0] for number in range(20_000)
+    ]
+    began = time.process_time()
+
+    assert refusal(part10(named)).code == "too_many_names"
+    instance = deidentifier().process(part10(referring))
+    spent = time.process_time() - began
+
+    assert len(read(instance).ReferencedImageSequence) == 20_000
+    assert b"1.2.3." not in instance.data
+    assert spent < 15
+
+
+def test_an_original_uid_among_thousands_is_found() -> None:
+    source = mr_dataset(SequenceName="1.2.3.77000")
+    source.ReferencedImageSequence = [
+        item(ReferencedSOPInstanceUID=f"1.2.3.{number}000")[0] for number in range(100)
+    ]
+
+    assert refusal(part10(source)).code == "residual_identifier"
 
 
 def test_a_long_submission_keeps_its_memory_bounded() -> None:
