@@ -123,15 +123,6 @@ class Combat(Algorithm):
         findings: tuple[Finding, ...],
     ) -> Model:
         estimates, iterations = shrink(moments, design, dataset, specification)
-        flagged = {
-            **moments.passed_through,
-            "constant_in_batch": statistics.constant.any(axis=0) & ~statistics.uniform,
-        }
-        flags = {
-            code: tuple(np.array(dataset.features)[mask].tolist())
-            for code, mask in flagged.items()
-            if mask.any()
-        }
         return Model(
             algorithm=self.id,
             version=self.version,
@@ -151,7 +142,7 @@ class Combat(Algorithm):
                 "counts": moments.counts,
             },
             iterations=iterations,
-            flags=flags,
+            flags=_flags(dataset, statistics, moments),
             facts={
                 "scans": dataset.values.shape[0],
                 "features": dataset.values.shape[1],
@@ -159,3 +150,11 @@ class Combat(Algorithm):
                 "findings": [finding.to_json() for finding in findings],
             },
         )
+
+
+def _flags(dataset: Dataset, statistics: kernel.Statistics, moments: Moments) -> dict[str, tuple[str, ...]]:
+    """Return the features treated otherwise than the rest, by reason."""
+    names = np.array(dataset.features)
+    partly = statistics.constant.any(axis=0) & ~statistics.uniform
+    flagged = {**moments.passed_through, "constant_in_batch": partly}
+    return {code: tuple(names[mask].tolist()) for code, mask in flagged.items() if mask.any()}

@@ -81,6 +81,7 @@ def shrink(
     """
     shift, scale = moments.shift.copy(), moments.scale.copy()
     pools = pool_columns(dataset, specification, ~moments.left_out)
+    _require_shared_priors(pools, specification)
     priors = np.full((len(pools), len(design.batches), 4), np.nan)
     iterations: dict[str, dict[str, int]] = {pool: {} for pool in pools}
     for pool_index, (pool, columns) in enumerate(pools.items()):
@@ -158,6 +159,21 @@ def _passed_through(
     if refused.any():
         raise HarmonizationRefused([_not_estimable(tuple(np.array(dataset.features)[refused].tolist()))])
     return {"constant": statistics.uniform.copy(), "unusable": lacking}
+
+
+def _require_shared_priors(pools: Mapping[str, IntArray], specification: Specification) -> None:
+    lone = [pool for pool, columns in pools.items() if columns.size == 1]
+    if specification.eb and lone:
+        message = (
+            f"Pool {', '.join(lone)} has one usable feature; empirical Bayes needs at least two. Plan eb off."
+        )
+        raise HarmonizationRefused([Finding("too_few_features_for_eb", "stop", message)])
+
+
+def _require_finite(shift: FloatArray, scale: FloatArray, dataset: Dataset) -> None:
+    faulty = ~(np.isfinite(shift) & np.isfinite(scale) & (scale > 0)).all(axis=0)
+    if faulty.any():
+        raise HarmonizationRefused([_not_estimable(tuple(np.array(dataset.features)[faulty].tolist()))])
 
 
 def _not_estimable(features: tuple[str, ...]) -> Finding:

@@ -91,9 +91,12 @@ class Specification:
     @property
     def minimum_scans(self) -> int:
         """Fewest scans of a batch, or of a feature within a batch, from which its effect may be estimated."""
+        policy = self.batch_size
         if not self.eb:
-            return self.batch_size.without_eb_stop_below
-        return self.batch_size.mean_only_stop_below if self.mean_only else self.batch_size.stop_below
+            least = policy.without_eb_stop_below
+        else:
+            least = policy.mean_only_stop_below if self.mean_only else policy.stop_below
+        return max(least, 1 if self.mean_only else 2)
 
     def to_json(self) -> dict[str, Any]:
         """Return the parameters as plain JSON values, every default written out."""
@@ -185,60 +188,73 @@ _POOL_SCHEMA: dict[str, Any] = {
 }
 
 
-def parameters_schema() -> dict[str, Any]:
-    """Return the JSON Schema (2020-12) of the parameters shared by the ComBat family, with explicit
-    defaults.
-    """
+def _mode_schemas() -> dict[str, Any]:
+    return {
+        "eb": _boolean(True, "shrink the batch effects by empirical Bayes over features"),
+        "parametric": _boolean(True, "normal and inverse gamma priors; otherwise the empirical ones"),
+        "mean_only": _boolean(False, "correct the mean and leave the scale"),
+        "reference_batch": {
+            "type": ["string", "null"],
+            "default": None,
+            "description": "batch left unchanged, to which the others are brought",
+        },
+    }
+
+
+def _policy_schemas() -> dict[str, Any]:
     defaults = Specification()
+    overlap = {
+        "warn_smd_above": {
+            "type": "number",
+            "exclusiveMinimum": 0,
+            "default": defaults.overlap.warn_smd_above,
+        },
+        "minimum_overlap": {
+            "type": "number",
+            "minimum": 0,
+            "maximum": 1,
+            "default": defaults.overlap.minimum_overlap,
+        },
+    }
+    return {
+        "batch_size": _whole_numbers(defaults.batch_size, 1),
+        "overlap": {"type": "object", "additionalProperties": False, "default": {}, "properties": overlap},
+        "missing_values": _choice(["allow", "refuse"], "empty cells of features"),
+        "unusable_features": _choice(
+            ["refuse", "pass_through"], "features a batch lacks: stop, or leave as they are"
+        ),
+        "duplicate_values": _choice(["warn", "stop"], "rows whose values are all equal to another row's"),
+        "maximum_condition": {"type": "number", "exclusiveMinimum": 1, "default": defaults.maximum_condition},
+        "seed": {"type": "integer", "minimum": 0, "default": defaults.seed},
+    }
+
+
+def parameters_schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of the parameters shared by the ComBat family, with explicit defaults."""
+    covariates = {
+        "type": "array",
+        "items": _COVARIATE_SCHEMA,
+        "default": [],
+        "description": "effects to preserve",
+    }
+    pools = {
+        "type": "array",
+        "items": _POOL_SCHEMA,
+        "default": [],
+        "description": "features that share priors",
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Harmonization parameters",
         "type": "object",
         "additionalProperties": False,
         "properties": {
-            "covariates": {
-                "type": "array",
-                "items": _COVARIATE_SCHEMA,
-                "default": [],
-                "description": "effects to preserve",
-            },
-            "eb": _boolean(True, "shrink the batch effects by empirical Bayes over features"),
-            "parametric": _boolean(True, "normal and inverse gamma priors; otherwise the empirical ones"),
-            "mean_only": _boolean(False, "correct the mean and leave the scale"),
-            "reference_batch": {
-                "type": ["string", "null"],
-                "default": None,
-                "description": "batch left unchanged, to which the others are brought",
-            },
+            "covariates": covariates,
+            **_mode_schemas(),
             "features": _string_list("features to harmonize, in this order; empty: all"),
-            "pools": {
-                "type": "array",
-                "items": _POOL_SCHEMA,
-                "default": [],
-                "description": "features that share priors",
-            },
+            "pools": pools,
             "merge_batches": {"type": "object", "additionalProperties": {"type": "string"}, "default": {}},
-            "batch_size": _whole_numbers(defaults.batch_size, 1),
-            "overlap": {
-                "type": "object",
-                "additionalProperties": False,
-                "default": {},
-                "properties": {
-                    "warn_smd_above": {"type": "number", "exclusiveMinimum": 0, "default": 0.5},
-                    "minimum_overlap": {"type": "number", "minimum": 0, "maximum": 1, "default": 0.5},
-                },
-            },
-            "missing_values": _choice(["allow", "refuse"], "empty cells of features"),
-            "unusable_features": _choice(
-                ["refuse", "pass_through"], "features a batch lacks: stop, or leave as they are"
-            ),
-            "duplicate_values": _choice(["warn", "stop"], "rows whose values are all equal to another row's"),
-            "maximum_condition": {
-                "type": "number",
-                "exclusiveMinimum": 1,
-                "default": defaults.maximum_condition,
-            },
-            "seed": {"type": "integer", "minimum": 0, "default": defaults.seed},
+            **_policy_schemas(),
         },
     }
 

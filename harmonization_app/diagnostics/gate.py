@@ -19,7 +19,11 @@ from harmonization_app.algorithms.kernel import group_rows
 from harmonization_app.algorithms.model import Model
 from harmonization_app.algorithms.specification import Specification
 from harmonization_app.diagnostics.gate_batches import check_batches
-from harmonization_app.diagnostics.gate_covariates import check_covariate_values, check_design
+from harmonization_app.diagnostics.gate_covariates import (
+    check_covariate_values,
+    check_design,
+    check_observed_designs,
+)
 from harmonization_app.diagnostics.gate_values import (
     check_features,
     check_values,
@@ -46,6 +50,7 @@ def check(dataset: Dataset, specification: Specification) -> tuple[Finding, ...]
         grouping = group_rows(design.codes, len(design.batches))
         findings += check_design(dataset, design, specification)
         findings += check_values(dataset, specification, design.batches, grouping)
+        findings += check_observed_designs(dataset, design, specification)
     else:
         findings += check_values(dataset, specification, (), None)
     rank = {"stop": 0, "warn": 1, "info": 2}

@@ -47,8 +47,6 @@ def _sizes(sizes: Counter[str], specification: Specification) -> list[Finding]:
     policy = specification.batch_size
     findings: list[Finding] = []
     least = specification.minimum_scans
-    if not specification.mean_only and least < 2:
-        least = 2
     refused = _between(sizes, 0, least)
     if refused:
         why = "without empirical Bayes" if not specification.eb else "with this method"

@@ -5,8 +5,9 @@ overlap.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
-from harmonization_app.algorithms.base import Dataset, Finding, FloatArray
+from harmonization_app.algorithms.base import Dataset, Finding, FloatArray, Severity
 from harmonization_app.algorithms.design import Design, as_number, level_texts
 from harmonization_app.algorithms.specification import Covariate, Specification
 from harmonization_app.diagnostics.wording import listed
@@ -62,6 +63,43 @@ def check_design(dataset: Dataset, design: Design, specification: Specification)
     if confounded:
         return findings + confounded
     return findings + _conditioning(design, specification) + _overlap(design, specification)
+
+
+def check_observed_designs(dataset: Dataset, design: Design, specification: Specification) -> list[Finding]:
+    """Return the features whose observed scans, by their missing cells, do not determine the covariates' effects."""
+    incomplete = np.flatnonzero(np.isnan(dataset.values.sum(axis=0)))
+    if not incomplete.size or not design.covariates.shape[1]:
+        return []
+    determined: dict[bytes, bool] = {}
+    at_fault = []
+    for column in incomplete:
+        seen = ~np.isnan(dataset.values[:, column])
+        pattern = np.packbits(seen).tobytes()
+        if pattern not in determined:
+            determined[pattern] = _determined(design, seen)
+        if not determined[pattern]:
+            at_fault.append(dataset.features[column])
+    if not at_fault:
+        return []
+    passing = specification.unusable_features == "pass_through"
+    message = (
+        f"The observed scans of {listed(at_fault)} do not determine the effects of "
+        f"{listed(design.coding.column_names)}. "
+        + ("They are passed through unharmonized." if passing else "Leave the features out of the plan.")
+    )
+    severity: Severity = "warn" if passing else "stop"
+    return [Finding("feature_not_estimable", severity, message, columns=tuple(at_fault))]
+
+
+def _determined(design: Design, seen: npt.NDArray[np.bool_]) -> bool:
+    if not seen.any():
+        return False
+    covariates = _scaled_covariates(design)[seen]
+    own = np.unique(design.codes[seen], return_inverse=True)[1]
+    indicators = np.eye(int(own.max()) + 1)[own]
+    within = covariates - indicators @ (indicators.T @ covariates / indicators.sum(axis=0)[:, None])
+    tolerance = DEPENDENCE_RATIO * np.sqrt(len(own))
+    return bool(np.linalg.matrix_rank(within, tol=tolerance) == within.shape[1])
 
 
 def _continuous(dataset: Dataset, name: str) -> list[Finding]:

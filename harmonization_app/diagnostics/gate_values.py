@@ -133,7 +133,7 @@ def _sparse(
         return []
     observed = ~np.isnan(dataset.values[:, columns])[grouping.order]
     counts = np.stack([observed[start:stop].sum(axis=0) for _, start, stop in grouping.spans()])
-    least = max(specification.minimum_scans, 1 if specification.mean_only else 2)
+    least = specification.minimum_scans
     too_few = counts < np.minimum(least, grouping.counts)[:, None]
     at = np.flatnonzero(too_few.any(axis=0))
     if not at.size:

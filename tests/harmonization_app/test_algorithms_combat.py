@@ -406,4 +406,20 @@ def test_random_tables_agree_with_the_plain_implementation(seed) -> None:
     check = cross_check(table, result)
 
     assert check.max_difference_sd < 1e-10
-    assert check.iterations_equal
+    assert check.iterations_equal is (True if plan.eb else None)
+
+
+@pytest.mark.parametrize("mode", [{}, {"mean_only": True}, {"parametric": False}])
+def test_one_feature_left_after_pass_through_is_refused(dataset, mode) -> None:
+    men = np.array(dataset.covariates["sex"]) == "M"
+    values = dataset.values[:, :2].copy()
+    values[men, 0] = np.nan
+    pair = Dataset(values, ("a", "b"), dataset.rows, dataset.batches, dataset.covariates)
+    plan = replace(
+        SPECIFICATION, unusable_features="pass_through", batch_size=BatchSizePolicy(2, 2, 2), **mode
+    )
+
+    with pytest.raises(HarmonizationRefused) as refusal:
+        Combat().harmonize(pair, plan)
+
+    assert [error["field"] for error in refusal.value.errors] == ["too_few_features_for_eb"]

@@ -418,3 +418,16 @@ def test_findings_are_sorted_and_plain_json(dataset) -> None:
     ranks = [["stop", "warn", "info"].index(finding.severity) for finding in findings]
     assert ranks == sorted(ranks)
     json.dumps([finding.to_json() for finding in findings])
+
+
+@pytest.mark.parametrize(("policy", "severity"), [("refuse", "stop"), ("pass_through", "warn")])
+def test_feature_seen_in_one_sex_only_is_named_by_the_gate(dataset, policy, severity) -> None:
+    men = np.flatnonzero(np.array(dataset.covariates["sex"]) == "M")
+    plan = replace(SPECIFICATION, unusable_features=policy, batch_size=BatchSizePolicy(2, 2, 2))
+
+    holes = _changed(dataset, men, 4, np.nan)
+    finding = next(item for item in check(holes, plan) if item.code == "feature_not_estimable")
+
+    assert (finding.severity, finding.columns) == (severity, ("region_04",))
+    if policy == "pass_through":
+        assert Combat().harmonize(holes, plan).flags["unusable"] == ("region_04",)
