@@ -194,7 +194,7 @@ def _cross_check(parsed: PlanDocument, dataset: Dataset, result: Result) -> dict
 
 def _equality(row: HarmonizationRun, result: Result) -> dict[str, Any]:
     """Compare a rerun with its original: equal bits, else the largest difference in feature SD."""
-    original = HarmonizationRun.objects.get(pk=row.rerun_of_id)
+    original = HarmonizationRun.objects.get(reruns=row)
     bitwise = original.summary.get("values_digest") == _digest_of(result.values)
     iterations = {pool: dict(counts) for pool, counts in result.iterations.items()}
     answer: dict[str, Any] = {

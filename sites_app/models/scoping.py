@@ -33,7 +33,7 @@ class ScopedQuerySet(models.QuerySet):
             return self
         from sites_app.models.membership import Membership
 
-        limits: ScopeLimits = self.model.scope_limits
+        limits: ScopeLimits = getattr(self.model, "scope_limits")  # noqa: B009  (set by the manager)
         memberships = list(
             Membership.objects.filter(user=user, is_active=True).values_list("trial_id", "site_id")
         )
