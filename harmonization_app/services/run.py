@@ -254,7 +254,7 @@ def cancel_run(*, actor: Any, run: HarmonizationRun) -> HarmonizationRun:
     require_analyst(actor, run.trial, "cancel harmonization runs")
     if run.state in FINAL:
         raise Conflict(f"This run is {run.state} already; there is nothing to cancel.")
-    job = Job.objects.filter(pk=run.job_id).first()
+    job = Job.objects.filter(kind=JOB, key=str(run.pk)).first()
     with transaction.atomic():
         if job is not None and not job.is_final:
             cancel(row=job)
