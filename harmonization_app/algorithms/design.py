@@ -57,6 +57,14 @@ def as_number(value: CovariateValue) -> float:
     return number if math.isfinite(number) else math.nan
 
 
+def as_numbers(values: Sequence[CovariateValue]) -> FloatArray:
+    """Return continuous values as an array; NaN as in `as_number`. A column of plain numbers is read at once."""
+    if {type(value) for value in values} <= {float, int, np.float64}:
+        numbers = np.array(values, dtype=np.float64)
+        return np.where(np.isfinite(numbers), numbers, np.nan)
+    return np.array([as_number(value) for value in values], dtype=np.float64)
+
+
 def merged_labels(dataset: Dataset, specification: Specification) -> list[str | None]:
     """Return one batch label per scan after the plan's merges; None where it is missing."""
     labels = level_texts(dataset.batches)
@@ -87,9 +95,9 @@ def learn_coding(dataset: Dataset, specification: Specification) -> CovariateCod
     for covariate in specification.covariates:
         values = _column(dataset, covariate.name)
         if covariate.kind == "continuous":
-            numbers = [as_number(value) for value in values]
+            numbers = as_numbers(values)
             columns.append((covariate.name, None))
-            ranges[covariate.name] = (min(numbers), max(numbers))
+            ranges[covariate.name] = (float(numbers.min()), float(numbers.max()))
             continue
         seen = sorted({text for text in level_texts(values) if text is not None})
         reference = covariate.reference if covariate.reference is not None else seen[0]
@@ -107,7 +115,7 @@ def code_covariates(dataset: Dataset, coding: CovariateCoding) -> FloatArray:
     for position, (name, level) in enumerate(coding.columns):
         values = _column(dataset, name)
         if level is None:
-            matrix[:, position] = [as_number(value) for value in values]
+            matrix[:, position] = as_numbers(values)
         else:
             texts = level_texts(values)
             matrix[:, position] = [math.nan if text is None else float(text == level) for text in texts]

@@ -9,7 +9,7 @@ import numpy as np
 
 from harmonization_app.algorithms.base import Dataset, Finding
 from harmonization_app.algorithms.design import (
-    as_number,
+    as_numbers,
     build_design,
     level_texts,
     merged_labels,
@@ -50,11 +50,17 @@ def check(dataset: Dataset, specification: Specification) -> tuple[Finding, ...]
         grouping = group_rows(design.codes, len(design.batches))
         findings += check_design(dataset, design, specification)
         findings += check_values(dataset, specification, design.batches, grouping)
-        findings += check_observed_designs(dataset, design, specification)
+        findings += check_observed_designs(dataset, design, specification, _incomplete(findings, dataset))
     else:
         findings += check_values(dataset, specification, (), None)
     rank = {"stop": 0, "warn": 1, "info": 2}
     return tuple(sorted(findings, key=lambda finding: rank[finding.severity]))
+
+
+def _incomplete(findings: list[Finding], dataset: Dataset) -> list[int]:
+    """Return the columns that the findings on values name as having missing cells."""
+    named = {name for finding in findings if finding.code == "missing_value" for name in finding.columns}
+    return [index for index, name in enumerate(dataset.features) if name in named] if named else []
 
 
 def check_apply(model: Model, dataset: Dataset) -> tuple[Finding, ...]:
@@ -111,7 +117,7 @@ def _apply_covariates(model: Model, dataset: Dataset) -> list[Finding]:
 
 
 def _apply_continuous(model: Model, dataset: Dataset, name: str) -> list[Finding]:
-    values = np.array([as_number(value) for value in dataset.covariates[name]])
+    values = as_numbers(dataset.covariates[name])
     rows = np.array(dataset.rows, dtype=object)
     findings = []
     missing = tuple(rows[np.isnan(values)])

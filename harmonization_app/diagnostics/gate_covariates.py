@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harmonization_app.algorithms.base import Dataset, Finding, FloatArray, Severity
-from harmonization_app.algorithms.design import Design, as_number, level_texts
+from harmonization_app.algorithms.design import Design, as_numbers, level_texts
 from harmonization_app.algorithms.specification import Covariate, Specification
 from harmonization_app.diagnostics.wording import listed
 
@@ -65,10 +65,11 @@ def check_design(dataset: Dataset, design: Design, specification: Specification)
     return findings + _conditioning(design, specification) + _overlap(design, specification)
 
 
-def check_observed_designs(dataset: Dataset, design: Design, specification: Specification) -> list[Finding]:
-    """Return the features whose observed scans, by their missing cells, do not determine the covariates' effects."""
-    incomplete = np.flatnonzero(np.isnan(dataset.values.sum(axis=0)))
-    if not incomplete.size or not design.covariates.shape[1]:
+def check_observed_designs(
+    dataset: Dataset, design: Design, specification: Specification, incomplete: list[int]
+) -> list[Finding]:
+    """Return the features, of the columns `incomplete`, whose observed scans do not determine the covariates."""
+    if not incomplete or not design.covariates.shape[1]:
         return []
     determined: dict[bytes, bool] = {}
     at_fault = []
@@ -103,7 +104,7 @@ def _determined(design: Design, seen: npt.NDArray[np.bool_]) -> bool:
 
 
 def _continuous(dataset: Dataset, name: str) -> list[Finding]:
-    values = np.array([as_number(value) for value in dataset.covariates[name]])
+    values = as_numbers(dataset.covariates[name])
     rows = np.array(dataset.rows, dtype=object)
     missing = tuple(rows[np.isnan(values)])
     if missing:
