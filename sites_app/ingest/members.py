@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from sites_app.dicom.archive import ArchiveRefused, iterate_zip
 from sites_app.dicom.sniff import HEAD_BYTES, FileKind, sniff
@@ -45,7 +45,7 @@ def received_files(upload: Upload) -> Iterator[ReceivedFile]:
 def _member(spool: BinaryIO, name: str, offset: int, size: int) -> Iterator[ReceivedFile]:
     spool.seek(offset)
     if sniff(spool.read(HEAD_BYTES)) == FileKind.ZIP:
-        yield from _unpacked(_Window(spool, offset, size), name)
+        yield from _unpacked(cast("BinaryIO", _Window(spool, offset, size)), name)
     else:
         yield _whole(spool, name, offset, size)
 
