@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 
+import pytest
+from django.db import connection
 from django.utils import timezone
 
 from hub.core.audit.models import AuditEvent
+from hub.core.errors import Conflict
+from hub.core.events import publish
 from hub.core.jobs.models import Job
 from hub.core.storage.blobs import get_blob
 from qc_app import tasks
 from qc_app.models import (
+    ChangeEvent,
     Deviation,
     DeviationState,
     MetricValue,
+    Protocol,
     Query,
     QueryState,
     SeriesCheck,
     VisitCheck,
 )
+from qc_app.protocol.schema import parse_protocol
+from qc_app.services import check as check_service
 from qc_app.services.check import check_series, check_visit
-from sites_app.models import Series, SeriesState, Submission, SubmissionState
-from tests.factories.sites_app import SubmissionFactory, VisitDefinitionFactory, VisitFactory
+from sites_app.events import ScannerChanged, SeriesReceived, SubmissionFinished
+from sites_app.models import LockState, Series, SeriesState, Submission, SubmissionState, Trial
+from tests.factories.qc_app import ProtocolFactory, protocol_document
+from tests.factories.sites_app import (
+    ScannerEpochFactory,
+    ScannerFactory,
+    SubmissionFactory,
+    VisitDefinitionFactory,
+    VisitFactory,
+)
 
 
 def current_check(series: Series) -> SeriesCheck:
@@ -266,3 +283,144 @@ def test_a_failed_job_leaves_the_series_failed_with_the_reason(world):
     series.refresh_from_db()
     assert (series.state, series.reason) == ("failed", "Given up after 3 attempts.")
     assert Deviation.objects.get().rule == "visit.t1"
+
+
+def test_a_series_that_grows_during_the_check_is_judged_anew(world, monkeypatch):
+    series = world.receive()
+    deviant = world.receive(RepetitionTime=2400.0).observation
+    measure = check_service._measure
+    rounds = []
+
+    def grow_once(claimed, profile, expected_key):
+        rounds.append(claimed.instance_count)
+        if len(rounds) == 1:
+            Series.objects.filter(pk=series.pk).update(
+                state=SeriesState.RECEIVED, instance_count=2, observation=deviant
+            )
+        return measure(claimed, profile, expected_key)
+
+    monkeypatch.setattr(check_service, "_measure", grow_once)
+
+    check_series(series_id=series.pk)
+
+    assert rounds == [1, 2]
+    assert SeriesCheck.objects.get(series=series).protocol_outcome == "deviant"
+
+
+def test_a_series_that_keeps_growing_is_given_back(world, monkeypatch):
+    series = world.receive()
+    measure = check_service._measure
+
+    def grow(claimed, profile, expected_key):
+        Series.objects.filter(pk=series.pk).update(state=SeriesState.RECEIVED)
+        return measure(claimed, profile, expected_key)
+
+    monkeypatch.setattr(check_service, "_measure", grow)
+
+    with pytest.raises(Conflict):
+        check_series(series_id=series.pk)
+
+    assert not SeriesCheck.objects.exists()
+
+
+def test_a_locked_trial_is_left_alone(world):
+    series = world.receive()
+    Trial.objects.filter(pk=world.trial.pk).update(lock_state=LockState.LOCKED)
+
+    check_series(series_id=series.pk)
+    check_visit(visit_id=world.visit.pk)
+
+    assert tasks.sweep_unchecked_series() == 0
+    assert not SeriesCheck.objects.exists()
+
+
+def test_a_series_without_received_images_is_not_checked(world):
+    series = world.receive()
+    Series.objects.filter(pk=series.pk).update(instance_count=0)
+
+    check_series(series_id=series.pk)
+
+    assert tasks.sweep_unchecked_series() == 0
+    assert not SeriesCheck.objects.exists()
+
+
+def test_events_of_receipt_enqueue_the_checks_and_note_scanner_changes(world):
+    scanner = ScannerFactory(site=world.visit.site)
+    old, new = ScannerEpochFactory(scanner=scanner), ScannerEpochFactory(scanner=scanner)
+    series = world.receive()
+
+    for _ in range(2):
+        publish(SeriesReceived(series_id=series.pk))
+        publish(SubmissionFinished(submission_id=series.submission_id))
+        publish(ScannerChanged(scanner.pk, new.pk, old.pk, series.pk))
+        publish(ScannerChanged(scanner.pk, old.pk, None, series.pk))
+
+    jobs = Job.objects.values_list("kind", "key", "queue", "scope")
+    assert set(jobs) == {
+        (tasks.CHECK_SERIES, str(series.pk), "check", world.trial.pk),
+        (tasks.CHECK_VISIT, str(world.visit.pk), "check", world.trial.pk),
+    }
+    assert len(jobs) == 2
+    event = ChangeEvent.objects.get()
+    assert (event.old, event.new, event.first_series) == (
+        old.software_versions,
+        new.software_versions,
+        series,
+    )
+
+
+def test_a_replacement_that_no_longer_complies_lets_the_replaced_stand_again(world):
+    deviant = world.check(RepetitionTime=2400.0)
+    better = world.check(minutes=5)
+    worse = world.receive(RepetitionTime=2600.0).observation
+    Series.objects.filter(pk=better.pk).update(state=SeriesState.RECEIVED, observation=worse)
+
+    check_series(series_id=better.pk)
+
+    assert current_check(deviant).replaced_by is None
+    assert Deviation.objects.filter(series=deviant, rule="tr", state=DeviationState.OPEN).count() == 1
+    assert Deviation.objects.filter(series=better, rule="tr", state=DeviationState.OPEN).count() == 1
+
+
+def test_a_series_that_matches_two_expected_series_is_ambiguous(make_world):
+    world = make_world(locked=False)
+    document = protocol_document()
+    document["series"].append({**document["series"][0], "key": "t1b", "title": "T1 again", "rules": []})
+    parsed = parse_protocol(document)
+    Protocol.objects.filter(pk=world.protocol.pk).delete()
+    ProtocolFactory(trial=world.trial, locked=True, document=dict(parsed.document), digest=parsed.digest)
+
+    series = world.check()
+
+    deviation = Deviation.objects.get(series=series)
+    assert (deviation.rule, deviation.severity, deviation.kind) == (
+        "series_ambiguous",
+        "major",
+        "not_evaluable",
+    )
+    assert current_check(series).match["candidates"] == ["t1", "t1b"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_workers_on_one_series_write_one_result(make_world):
+    world = make_world()
+    series = world.receive(RepetitionTime=2400.0)
+    errors = []
+
+    def work():
+        try:
+            check_series(series_id=series.pk)
+        except Exception as error:
+            errors.append(error)
+        finally:
+            connection.close()
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(timeout=30)
+
+    assert errors == []
+    assert SeriesCheck.objects.filter(series=series).count() == 1
+    assert Deviation.objects.filter(series=series).count() == 1
