@@ -19,6 +19,7 @@ from rest_framework.views import APIView
 from hub.core.api.permissions import LoggedIn
 from hub.core.api.views import HubViewSet
 from hub.core.csv_export import csv_response
+from hub.core.errors import NotFound
 from qc_app.api.common import (
     CommentInput,
     CsvRenderer,
@@ -37,6 +38,7 @@ from qc_app.services import check as check_services
 from qc_app.services import drift
 from qc_app.services.precheck import precheck
 from sites_app.models import Series, Submission
+from sites_app.selectors.series import received_series
 
 
 class VersionSerializer(serializers.Serializer):
@@ -104,7 +106,10 @@ class _SeriesView(APIView):
     permission_classes = (LoggedIn,)
 
     def series(self, request: Request, pk: Any) -> Series:
-        return get_visible(Series, request.user, pk)  # type: ignore[no-any-return]
+        series = received_series(request.user).filter(pk=pk).first()
+        if series is None:
+            raise NotFound("There is no series with this id that you may see.")
+        return series
 
 
 class SeriesVerdictsView(_SeriesView):
@@ -279,11 +284,12 @@ def _csv_rows(rows: Any) -> Iterator[list[Any]]:
 
 class ChangeEventSerializer(serializers.ModelSerializer):
     site_code = serializers.CharField(source="site.code", read_only=True)
+    serial_number = serializers.CharField(source="scanner.serial_number", read_only=True)
 
     class Meta:
         model = ChangeEvent
         fields = [
-            "id", "trial", "site", "site_code", "scanner", "epoch", "kind", "old", "new", "first_series",
+            "id", "trial", "site", "site_code", "scanner", "serial_number", "epoch", "kind", "old", "new", "first_series",
             "occurred_on", "state", "comment", "created_at",
         ]  # fmt: skip
         read_only_fields = fields
@@ -291,11 +297,13 @@ class ChangeEventSerializer(serializers.ModelSerializer):
 
 class DriftAlertSerializer(serializers.ModelSerializer):
     site_code = serializers.CharField(source="site.code", read_only=True)
+    serial_number = serializers.CharField(source="scanner.serial_number", read_only=True)
 
     class Meta:
         model = DriftAlert
         fields = [
-            "id", "trial", "site", "site_code", "scanner", "expected_key", "metric", "chart", "direction",
+            "id", "trial", "site", "site_code", "scanner", "serial_number", "expected_key", "metric", "chart",
+            "direction",
             "signalled_by", "detail", "evidence", "state", "comment", "created_at",
         ]  # fmt: skip
         read_only_fields = fields
@@ -326,7 +334,7 @@ class ChangeEventViewSet(_MonitoringViewSet):
     filterset_class = MonitoringFilter
 
     def get_queryset(self) -> Any:
-        return ChangeEvent.objects.visible_to(self.request.user).select_related("site")
+        return ChangeEvent.objects.visible_to(self.request.user).select_related("site", "scanner")
 
     @extend_schema(request=CommentInput, responses=ChangeEventSerializer)
     @action(detail=True, methods=["post"])
@@ -340,7 +348,7 @@ class DriftAlertViewSet(_MonitoringViewSet):
     filterset_class = DriftAlertFilter
 
     def get_queryset(self) -> Any:
-        return DriftAlert.objects.visible_to(self.request.user).select_related("site")
+        return DriftAlert.objects.visible_to(self.request.user).select_related("site", "scanner")
 
     @extend_schema(request=CommentInput, responses=DriftAlertSerializer)
     @action(detail=True, methods=["post"])
