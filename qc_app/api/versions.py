@@ -78,6 +78,11 @@ class VersionChange(serializers.Serializer):
     document = serializers.JSONField(required=False)
 
 
+class VersionReplacement(serializers.Serializer):
+    title = serializers.CharField(max_length=300, required=False)
+    document = serializers.JSONField()
+
+
 class ImportInput(serializers.Serializer):
     """Add the series of a shipped template, or one drafted from a received series under a key and a title."""
 
@@ -133,6 +138,11 @@ class _VersionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, HubViewS
         row = self.service.update_draft(actor=request.user, row=self.get_object(), **given)
         return Response(self.get_serializer(row).data)
 
+    def update(self, request: Request, pk: Any = None) -> Response:
+        given = validated(VersionReplacement, request)
+        row = self.service.update_draft(actor=request.user, row=self.get_object(), **given)
+        return Response(self.get_serializer(row).data)
+
     def destroy(self, request: Request, pk: Any = None) -> Response:
         self.service.discard_draft(actor=request.user, row=self.get_object())
         return Response(status=status.HTTP_204_NO_CONTENT)
@@ -143,6 +153,7 @@ class _VersionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, HubViewS
 
 _VERSION_ACTIONS = {
     "partial_update": extend_schema(request=VersionChange),
+    "update": extend_schema(request=VersionReplacement),
     "destroy": extend_schema(responses={204: None}),
 }
 
@@ -182,7 +193,7 @@ class ProtocolViewSet(_VersionViewSet):
         return self._answer(row, status.HTTP_201_CREATED)
 
     @extend_schema(request=None, responses=DryRunSerializer)
-    @action(detail=True, methods=["post"], url_path="dry-run")
+    @action(detail=True, methods=["get", "post"], url_path="dry-run")
     def dry_run(self, request: Request, pk: Any = None) -> Response:
         return Response(protocols.dry_run(actor=request.user, row=self.get_object()).as_json())
 
@@ -236,7 +247,7 @@ class QCProfileViewSet(_VersionViewSet):
         return self._answer(row, status.HTTP_201_CREATED)
 
     @extend_schema(request=None, responses=DryRunSerializer)
-    @action(detail=True, methods=["post"], url_path="dry-run")
+    @action(detail=True, methods=["get", "post"], url_path="dry-run")
     def dry_run(self, request: Request, pk: Any = None) -> Response:
         return Response(profiles.dry_run(actor=request.user, row=self.get_object()).as_json())
 

@@ -23,7 +23,8 @@ from qc_app.selectors.next_steps import WhatNext, what_next
 from qc_app.selectors.scorecard import ParetoBar, SiteScorecard, deviation_pareto, site_scorecards
 from qc_app.services.findings import ACTIVE
 from qc_app.services.shapes import version_json
-from sites_app.models import Series, Site, Subject, Submission, Trial, Visit
+from sites_app.models import Site, Subject, Submission, Trial, Visit
+from sites_app.selectors.series import received_series
 
 __all__ = [
     "CELL_STATES",
@@ -57,7 +58,7 @@ def trial_summary(user: Any, trial: Trial) -> dict[str, Any]:
         "subjects": Subject.objects.visible_to(user).filter(trial=trial).count(),
         "visits": Visit.objects.visible_to(user).filter(trial=trial).count(),
         "submissions": _by(Submission.objects.visible_to(user).filter(trial=trial), "state"),
-        "series": _by(Series.objects.visible_to(user).filter(trial=trial), "state"),
+        "series": _by(received_series(user).filter(trial=trial), "state"),
         "protocol_outcomes": _by(checks, "protocol_outcome"),
         "qc_outcomes": _by(checks, "qc_outcome"),
         "open_deviations": _by(deviations, "severity"),

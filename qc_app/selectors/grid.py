@@ -99,7 +99,11 @@ def subject_visit_grid(
 
 def _facts(visit_ids: list[UUID]) -> dict[UUID, _VisitFacts]:
     states: dict[UUID, Counter[str]] = defaultdict(Counter)
-    rows = Series.objects.filter(visit__in=visit_ids, instance_count__gt=0).order_by().values_list("visit_id", "state")
+    rows = (
+        Series.objects.filter(visit__in=visit_ids, instance_count__gt=0)
+        .order_by()
+        .values_list("visit_id", "state")
+    )
     for visit_id, state, number in rows.annotate(number=Count("pk")):
         states[visit_id][state] += number
     outcomes: dict[UUID, Counter[str]] = defaultdict(Counter)

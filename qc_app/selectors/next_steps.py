@@ -98,9 +98,9 @@ def _quarantined(user: Any, trial: Trial) -> tuple[QuarantinedSubmission, ...]:
 
 def _expected_visits(user: Any, trial: Trial) -> tuple[ExpectedVisit, ...]:
     """Each subject's first planned visit, in calendar order, that has no image; dates are not known here."""
-    definitions = _planned(trial)
+    definitions = planned_visits(trial)
     sent = Visit.objects.filter(trial=trial).filter(
-        Exists(Series.objects.filter(visit=OuterRef("pk")))
+        Exists(Series.objects.filter(visit=OuterRef("pk"), instance_count__gt=0))
         | Q(Exists(Submission.objects.filter(visit=OuterRef("pk")).exclude(state=SubmissionState.CANCELLED)))
     )
     done = set(sent.order_by().values_list("subject_id", "definition_id"))
@@ -118,7 +118,7 @@ def _expected_visits(user: Any, trial: Trial) -> tuple[ExpectedVisit, ...]:
     return tuple(found)
 
 
-def _planned(trial: Trial) -> list[VisitDefinition]:
+def planned_visits(trial: Trial) -> list[VisitDefinition]:
     """Return the visits that need images by the protocol in force, or all where none is locked."""
     rows = list(VisitDefinition.objects.filter(trial=trial).order_by("target_day", "position", "code"))
     protocol = protocol_in_force(trial.pk)

@@ -143,7 +143,7 @@ def _total(
 
 def _series(ids: list[UUID]) -> tuple[dict[UUID, int], dict[UUID, float]]:
     rows = (
-        Series.objects.filter(site__in=ids)
+        Series.objects.filter(site__in=ids, instance_count__gt=0)
         .order_by()
         .values_list("site_id")
         .annotate(

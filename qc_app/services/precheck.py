@@ -10,7 +10,7 @@ from typing import Any
 from django.db import transaction
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from hub.core.errors import InvalidInput
 from qc_app.models import Protocol
@@ -103,8 +103,8 @@ def _part10(dataset: Dataset) -> bytes:
         {tag: dataset[tag] for tag in dataset.keys() if 0x00080000 <= int(tag) <= _LAST_HEADER_TAG}
     )
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = str(kept.get("SOPClassUID", ""))
-    meta.MediaStorageSOPInstanceUID = str(kept.get("SOPInstanceUID", ""))
+    meta.MediaStorageSOPClassUID = UID(str(kept.get("SOPClassUID", "")))
+    meta.MediaStorageSOPInstanceUID = UID(str(kept.get("SOPInstanceUID", "")))
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     kept.file_meta = meta
     stream = io.BytesIO()

@@ -317,6 +317,9 @@ def test_the_protocol_from_draft_to_lock_by_api(make_world):
     assert {error["field"] for error in bad.json()["errors"]} == {""}
     assert client.post(f"{path}/import/", {"template": "fdg-pet"}, format="json").status_code == 200
     assert client.post(f"{path}/dry-run/").json()["series"] == 0
+    assert client.get(f"{path}/dry-run/").json()["changes"] == []
+    replaced = client.put(f"{path}/", {"document": protocol_document(), "title": "Head, new"}, format="json")
+    assert (replaced.status_code, replaced.json()["title"]) == (200, "Head, new")
     locked = client.post(
         f"{path}/lock/", {"password": PASSWORD, "meaning": "I approve"}, format="json"
     ).json()
