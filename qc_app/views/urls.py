@@ -1,5 +1,8 @@
 """Pages of this app."""
 
-from django.urls import URLPattern
+from django.urls import include, path
 
-urlpatterns: list[URLPattern] = []
+urlpatterns = [
+    path("", include("qc_app.views.urls_coordinator")),
+    path("", include("qc_app.views.urls_dashboard")),
+]

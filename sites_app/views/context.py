@@ -25,7 +25,9 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
     roles = roles_in(user, shown.pk) if shown else frozenset()
     groups = [_trial_group(request, shown, roles)] if shown else []
     if len(trials) > 1:
-        entries = [_entry(request, item.code, "grid", reverse("trial-home", args=[item.code])) for item in trials]
+        entries = [
+            _entry(request, item.code, "grid", reverse("trial-home", args=[item.code])) for item in trials
+        ]
         groups.append({"title": "Trials", "entries": entries})
     groups.append(_hub_group(request))
     return {"trial": shown, "roles": roles, "navigation": groups}
@@ -41,7 +43,10 @@ def _trial_group(request: HttpRequest, trial: Trial, roles: frozenset[str]) -> d
 
 def _hub_group(request: HttpRequest) -> dict[str, Any]:
     pages = [("Jobs", "gear", "jobs"), ("Audit trail", "shield", "audit"), ("API", "list", "api-docs")]
-    return {"title": "Hub", "entries": [_entry(request, title, icon, reverse(name)) for title, icon, name in pages]}
+    return {
+        "title": "Hub",
+        "entries": [_entry(request, title, icon, reverse(name)) for title, icon, name in pages],
+    }
 
 
 def _entry(request: HttpRequest, title: str, icon: str, url: str) -> dict[str, Any]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sites_app.models import Role
+from sites_app.permissions import UPLOADERS
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -27,3 +30,9 @@ def register_entries(*entries: Entry) -> None:
 
 def entries_for(roles: frozenset[str]) -> list[Entry]:
     return [entry for entry in _entries if entry.roles & roles]
+
+
+SITE_ENTRIES = (
+    Entry("Upload", "upload", "upload", UPLOADERS, order=20),
+    Entry("Submissions", "inbox", "submissions", frozenset(Role.values), order=30),
+)

@@ -6,8 +6,12 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+from django_htmx.http import HttpResponseClientRedirect
 
 from hub.core.errors import NotAllowed, NotFound
 from sites_app.models import Role, Trial
@@ -46,3 +50,10 @@ def get_visible(queryset: Any, user: Any, **lookup: Any) -> Any:
     if row is None:
         raise NotFound("There is nothing at this address that you may see.")
     return row
+
+
+def done(request: HttpRequest, message: str, url_name: str, *arguments: Any) -> HttpResponse:
+    """Say that an act succeeded and go on to a page, for a form sent by the browser or by htmx."""
+    messages.success(request, message)
+    address = reverse(url_name, args=arguments)
+    return HttpResponseClientRedirect(address) if getattr(request, "htmx", False) else redirect(address)
