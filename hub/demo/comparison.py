@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from hub.demo.client import Document, HubClient
+from hub.demo.packaged import packaged_submissions
 from hub.demo.planted import DEVIATIONS, DRIFT_SITE, FILES, SCANNER_EVENTS, expected_findings
 
 NOT_FOUND = "not found"
@@ -49,9 +50,11 @@ def compare(client: HubClient, trial: str) -> Comparison:
     """Return the comparison of the manifest with the hub's deviations, file outcomes and scanner events."""
     findings = frozenset(finding(row) for row in client.deviations(trial))
     outcomes = _file_outcomes(client, trial)
+    real = real_findings()
     return Comparison(
         (
-            *compare_findings(findings),
+            *compare_findings(findings - real),
+            *(Line("real file", " ".join(key), True, key in findings) for key in sorted(real)),
             *compare_files(outcomes),
             *_compare_scanners(client, trial),
         )
@@ -61,6 +64,13 @@ def compare(client: HubClient, trial: str) -> Comparison:
 def finding(row: Document) -> tuple[str, str, str, str]:
     """Return (subject, visit, rule, outcome) of a deviation."""
     return row["subject_code"], row["visit_code"], row["rule"], row["kind"]
+
+
+def real_findings() -> frozenset[tuple[str, str, str, str]]:
+    """Return what the real files must give: they were acquired for no trial, so they match no expected series."""
+    return frozenset(
+        (item.subject, item.visit, "series_not_expected", "not_evaluable") for item in packaged_submissions()
+    )
 
 
 def compare_findings(found: frozenset[tuple[str, str, str, str]]) -> tuple[Line, ...]:

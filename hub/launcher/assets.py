@@ -19,7 +19,7 @@ VENDOR_FILES = {
     "bootstrap/bootstrap.bundle.min.js": "bootstrap/dist/js/bootstrap.bundle.min.js",
     "bootstrap/bootstrap.bundle.min.js.map": "bootstrap/dist/js/bootstrap.bundle.min.js.map",
     "bootstrap/LICENSE": "bootstrap/LICENSE",
-    "echarts/echarts.esm.min.js": "echarts/dist/echarts.esm.min.js",
+    "echarts/echarts.min.js": "echarts/dist/echarts.min.js",
     "echarts/LICENSE": "echarts/LICENSE",
     "echarts/NOTICE": "echarts/NOTICE",
     "client-zip/client-zip.js": "client-zip/index.js",

@@ -15,13 +15,15 @@ from hub.launcher.services import Services
 PASSWORD_VARIABLE = "HUB_DEMO_PASSWORD"
 # What `python -m hub.demo` answers when it filled the hub, but the hub's findings differ from what was planted.
 FINDINGS_DIFFER = 1
+# People type this one: 12 hexadecimal digits.
+_PASSWORD_BYTES = 6
 
 
 def prepare(layout: Layout, services: Services) -> str:
     """Make the demonstration trial unless this VAR has it; return one login per role, a line each.
 
     Raises LauncherError when it cannot be made."""
-    secrets = read_secrets(layout.secrets / "demo.env", (PASSWORD_VARIABLE,))
+    secrets = read_secrets(layout.secrets / "demo.env", (PASSWORD_VARIABLE,), _PASSWORD_BYTES)
     environment = secrets | services.environment
     stamp = layout.stamps / "demo"
     definition = _definition(layout, environment, reuse=stamp.exists())

@@ -50,15 +50,17 @@ def hub_environment(
     return dict(os.environ) | chosen | ours | _ONE_THREAD
 
 
-def read_secrets(file: Path, names: tuple[str, ...] = GENERATED) -> dict[str, str]:
-    """Return the secrets kept in `file` (mode 0600), making those that are missing."""
+def read_secrets(
+    file: Path, names: tuple[str, ...] = GENERATED, length_bytes: int = _SECRET_BYTES
+) -> dict[str, str]:
+    """Return the secrets kept in `file` (mode 0600), making those that are missing, in hexadecimal."""
     kept: dict[str, str] = {}
     if file.exists():
         pairs = (line.split("=", 1) for line in file.read_text(encoding="utf-8").splitlines() if "=" in line)
         kept = {name.strip(): value.strip() for name, value in pairs}
     missing = [name for name in names if not kept.get(name)]
     if missing:
-        kept |= {name: secrets.token_hex(_SECRET_BYTES) for name in missing}
+        kept |= {name: secrets.token_hex(length_bytes) for name in missing}
         write_private(file, "".join(f"{name}={value}\n" for name, value in kept.items()))
     return kept
 
