@@ -15,8 +15,9 @@ class SitesAppConfig(AppConfig):
         from sites_app.selectors.reach import reach_of
         from sites_app.services.trial_sections import register_sections
         from sites_app.views.navigation import SITE_ENTRIES, register_entries
+        from sites_app.views.people import PEOPLE_ENTRY
 
         register_reach(reach_of)
         register_sections()
         register_sweeper(sweep_receiving)
-        register_entries(*SITE_ENTRIES)
+        register_entries(*SITE_ENTRIES, PEOPLE_ENTRY)

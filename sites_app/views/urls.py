@@ -1,6 +1,6 @@
 """Pages of this app."""
 
-from django.urls import path
+from django.urls import include, path
 
 from sites_app.views import home, submissions, upload
 
@@ -18,4 +18,5 @@ urlpatterns = [
     path("t/<slug:trial_code>/submissions/<uuid:pk>/files/", submissions.files, name="submission-outcomes"),
     path("t/<slug:trial_code>/submissions/<uuid:pk>/receipt/", submissions.receipt, name="receipt"),
     path("t/<slug:trial_code>/submissions/<uuid:pk>/cancel/", submissions.cancel, name="cancel-submission"),
+    path("", include("sites_app.views.urls_people")),
 ]
