@@ -48,10 +48,10 @@ def hub_processes(layout: Layout, environment: dict[str, str]) -> list[ProcessSp
         "--pidfile=",
         "--loglevel=INFO",
     )
+    # The schema's owner could switch the guards off: what serves requests and runs jobs is not told its address.
+    own = {name: value for name, value in environment.items() if name != "HUB_OWNER_DATABASE_URL"}
     return [
-        ProcessSpec(
-            name, (str(layout.python), "-m", *words), environment, layout.root, layout.logs / f"{name}.log"
-        )
+        ProcessSpec(name, (str(layout.python), "-m", *words), own, layout.root, layout.logs / f"{name}.log")
         for name, words in commands.items()
     ]
 
