@@ -60,7 +60,9 @@ class SubmissionSerializer(serializers.ModelSerializer):
 
 
 class SubmissionFileSerializer(serializers.ModelSerializer):
-    name = serializers.SerializerMethodField()
+    """Documents what `file_lines` returns. `name` is null for who may not see original names."""
+
+    name = serializers.CharField(allow_null=True)
 
     class Meta:
         model = SubmissionFile
@@ -78,10 +80,6 @@ class SubmissionFileSerializer(serializers.ModelSerializer):
             "instance_id",
         ]
         read_only_fields = fields
-
-    def get_name(self, file: SubmissionFile) -> str | None:
-        names: selectors.OriginalNames = self.context["names"]
-        return names.of(file)
 
 
 class _SeriesLine(serializers.Serializer):
@@ -124,8 +122,7 @@ class SubmissionDetailSerializer(SubmissionSerializer):
     @extend_schema_field(SubmissionFileSerializer(many=True))
     def get_files(self, submission: Submission) -> Any:
         files = selectors.files_of(submission)[:FILES_IN_DETAIL]
-        names = selectors.OriginalNames(self.context["request"].user)
-        return SubmissionFileSerializer(files, many=True, context={**self.context, "names": names}).data
+        return selectors.file_lines(files, self.context["request"].user)
 
     def get_files_truncated(self, submission: Submission) -> bool:
         return selectors.files_of(submission)[FILES_IN_DETAIL : FILES_IN_DETAIL + 1].exists()
@@ -192,7 +189,7 @@ class SubmissionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, HubVie
     def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         return super().retrieve(request, *args, **kwargs)
 
-    @extend_schema(request=SubmissionRequestSerializer, responses={201: SubmissionDetailSerializer})
+    @extend_schema(request=SubmissionRequestSerializer, responses={201: SubmissionSerializer})
     def create(self, request: Request) -> Response:
         """Open a submission for a subject's visit."""
         if not isinstance(request.data, dict):
@@ -207,7 +204,7 @@ class SubmissionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, HubVie
             actor=request.user,
             request=services.SubmissionRequest(visit, found["channel"], found["form"], tuple(manifest)),
         )
-        return self._detail(submission, 201)
+        return self._state(submission, 201)
 
     @extend_schema(responses=SubmissionFileSerializer(many=True))
     @action(
@@ -229,9 +226,7 @@ class SubmissionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, HubVie
                 )
             files = files.filter(outcome=outcome)
         page = self.paginate_queryset(files.order_by("id"))
-        names = selectors.OriginalNames(request.user)
-        context = {**self.get_serializer_context(), "names": names}
-        return self.get_paginated_response(SubmissionFileSerializer(page, many=True, context=context).data)
+        return self.get_paginated_response(selectors.file_lines(page, request.user))
 
     @extend_schema(
         request={
@@ -252,19 +247,19 @@ class SubmissionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, HubVie
         )
         return Response(_answer(received), status=200 if received.repeated else 202)
 
-    @extend_schema(request=None, responses={202: SubmissionDetailSerializer})
+    @extend_schema(request=None, responses={202: SubmissionSerializer})
     @action(detail=True, methods=["post"])
     def complete(self, request: Request, pk: Any = None) -> Response:
         """Say that everything is sent."""
         submission = services.complete_submission(actor=request.user, submission=self.get_object())
-        return self._detail(submission, 202)
+        return self._state(submission, 202)
 
-    @extend_schema(request=None, responses=SubmissionDetailSerializer)
+    @extend_schema(request=None, responses=SubmissionSerializer)
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, pk: Any = None) -> Response:
         """Drop an open submission and what it brought."""
         submission = services.cancel_submission(actor=request.user, submission=self.get_object())
-        return self._detail(submission, 200)
+        return self._state(submission, 200)
 
     @extend_schema(responses={200: OpenApiResponse(OpenApiTypes.OBJECT, "The signed receipt")})
     @action(detail=True, methods=["get"])
@@ -272,8 +267,8 @@ class SubmissionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, HubVie
         """Return the signed receipt of a finished submission."""
         return HttpResponse(load_receipt(self.get_object()), content_type="application/json")
 
-    def _detail(self, submission: Submission, status: int) -> Response:
-        serializer = SubmissionDetailSerializer(submission, context=self.get_serializer_context())
+    def _state(self, submission: Submission, status: int) -> Response:
+        serializer = SubmissionSerializer(submission, context=self.get_serializer_context())
         return Response(serializer.data, status=status)
 
 

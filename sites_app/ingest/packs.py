@@ -31,6 +31,9 @@ class PackWriter:
     def __init__(self, trial_id: UUID, visit_id: UUID, series_instance_uid: str) -> None:
         self.segment_id = uuid7()
         self.path = pack_path(trial_id, visit_id, series_instance_uid, self.segment_id)
+        # Folders that are new are synced with the pack: the series', the trial's and the area.
+        parents = (self.path.parent, self.path.parent.parent, self.path.parent.parent.parent)
+        self._unsynced = [self.path.parent] + [parents[i + 1] for i in (0, 1) if not parents[i].exists()]
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.size = 0
         self._descriptor: int | None = None
@@ -60,7 +63,7 @@ class PackWriter:
             os.fsync(self._descriptor)
         finally:
             self.pause()
-        for folder in (self.path.parent, self.path.parent.parent, self.path.parent.parent.parent):
+        for folder in self._unsynced:
             sync_directory(folder)
 
     def discard(self) -> None:

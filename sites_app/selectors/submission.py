@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
+from uuid import UUID
 
 from django.db.models import Count, QuerySet, Sum
 
@@ -48,22 +50,49 @@ def files_of(submission: Submission) -> QuerySet[SubmissionFile]:
     return SubmissionFile.objects.filter(submission=submission).order_by("upload_id", "ordinal")
 
 
+FILE_COLUMNS = (
+    "id",
+    "upload_id",
+    "ordinal",
+    "sha256",
+    "size",
+    "outcome",
+    "code",
+    "detail",
+    "action",
+    "instance_id",
+)
+
+
 class OriginalNames:
     """Names of files as received, for those who may see them; each upload's list is read once."""
 
     def __init__(self, user: Any) -> None:
         self._user = user
-        self._allowed: dict[Any, bool] = {}
-        self._names: dict[Any, list[str]] = {}
+        self._allowed: dict[tuple[UUID, UUID], bool] = {}
+        self._names: dict[UUID, list[str]] = {}
 
     def of(self, file: SubmissionFile) -> str | None:
         """Return a file's name; None where it is not known or the user may not see it."""
         scope = (file.trial_id, file.site_id)
         if scope not in self._allowed:
             self._allowed[scope] = sees_original_names(self._user, *scope)
-        if not self._allowed[scope]:
-            return None
         if file.upload_id not in self._names:
-            self._names[file.upload_id] = load_names(file.upload_id)
+            self._names[file.upload_id] = load_names(file.upload_id) if self._allowed[scope] else []
         names = self._names[file.upload_id]
         return names[file.ordinal] if file.ordinal < len(names) else None
+
+
+def file_lines(files: Iterable[SubmissionFile], user: Any) -> list[dict[str, Any]]:
+    """Return files as plain rows with their original names.
+
+    A submission has thousands of files and is asked for every second: a serializer costs ten times as much.
+    """
+    names = OriginalNames(user)
+    lines = []
+    for file in files:
+        line = {column: getattr(file, column) for column in FILE_COLUMNS}
+        line["upload"] = line.pop("upload_id")
+        line["name"] = names.of(file)
+        lines.append(line)
+    return lines

@@ -81,7 +81,8 @@ def receive_upload(*, actor: Any, submission: Submission, body: RequestBody) -> 
     upload_id = uuid7()
     upload, files = _spool(upload_id, submission, kind, body)
     try:
-        store_names(upload_id, [file.name for file in files])
+        if any(file.name for file in files):
+            store_names(upload_id, [file.name for file in files])
         stored = _register(actor, submission, upload)
     except (OperationalError, InterfaceError):
         # Whether the row is there cannot be known now: the janitor removes a file without a row.
