@@ -1,12 +1,11 @@
 """API routes of this app."""
 
 from django.urls import include, path
-from rest_framework.routers import DefaultRouter
+from rest_framework.routers import SimpleRouter
 
 from harmonization_app.api import features, plans
 
-router = DefaultRouter(use_regex_path=False)
-router.include_root_view = False
+router = SimpleRouter(use_regex_path=False)
 router.register("feature-sets", features.FeatureSetViewSet)
 router.register("algorithms", features.AlgorithmViewSet, basename="algorithm")
 router.register("algorithm-versions", features.AlgorithmVersionViewSet)

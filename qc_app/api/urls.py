@@ -1,19 +1,18 @@
 """API routes of this app."""
 
 from django.urls import include, path
-from rest_framework.routers import DefaultRouter
+from rest_framework.routers import SimpleRouter
 
-from qc_app.api import checks, dashboards, deviations, versions
+from qc_app.api import checks, dashboards, deviations, monitoring, versions
 
-router = DefaultRouter(use_regex_path=False)
-router.include_root_view = False
+router = SimpleRouter(use_regex_path=False)
 router.register("protocols", versions.ProtocolViewSet)
 router.register("qc-profiles", versions.QCProfileViewSet)
 router.register("deviations", deviations.DeviationViewSet)
 router.register("queries", deviations.QueryViewSet)
 router.register("metrics", checks.MetricViewSet)
-router.register("change-events", checks.ChangeEventViewSet)
-router.register("drift-alerts", checks.DriftAlertViewSet)
+router.register("change-events", monitoring.ChangeEventViewSet)
+router.register("drift-alerts", monitoring.DriftAlertViewSet)
 
 urlpatterns = [
     path("", include(router.urls)),

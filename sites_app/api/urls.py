@@ -1,12 +1,11 @@
 """API routes of this app."""
 
 from django.urls import include, path
-from rest_framework.routers import DefaultRouter
+from rest_framework.routers import SimpleRouter
 
 from sites_app.api import configuration
 
-router = DefaultRouter(use_regex_path=False)
-router.include_root_view = False
+router = SimpleRouter(use_regex_path=False)
 router.register("trials", configuration.TrialViewSet)
 router.register("arms", configuration.ArmViewSet)
 router.register("sites", configuration.SiteViewSet)

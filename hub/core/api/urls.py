@@ -1,12 +1,11 @@
 """API routes of the core."""
 
 from django.urls import include, path
-from rest_framework.routers import DefaultRouter
+from rest_framework.routers import SimpleRouter
 
 from hub.core.api import auth, records
 
-router = DefaultRouter(use_regex_path=False)
-router.include_root_view = False
+router = SimpleRouter(use_regex_path=False)
 router.register("jobs", records.JobViewSet)
 router.register("audit-events", records.AuditEventViewSet)
 router.register("signatures", records.SignatureViewSet)
