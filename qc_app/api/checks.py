@@ -21,7 +21,6 @@ from hub.core.api.views import HubViewSet
 from hub.core.csv_export import csv_response
 from hub.core.errors import NotFound
 from qc_app.api.common import (
-    CommentInput,
     CsvRenderer,
     PngRenderer,
     ReasonInput,
@@ -31,11 +30,10 @@ from qc_app.api.common import (
     validated,
 )
 from qc_app.metrics.registry import METRICS, METRICS_VERSION
-from qc_app.models import ChangeEvent, DriftAlert, MetricValue
+from qc_app.models import MetricValue
 from qc_app.models.check import QCOutcome
 from qc_app.selectors import checks
 from qc_app.services import check as check_services
-from qc_app.services import drift
 from qc_app.services.precheck import precheck
 from sites_app.models import Series, Submission
 from sites_app.selectors.series import received_series
@@ -280,77 +278,3 @@ def _csv_rows(rows: Any) -> Iterator[list[Any]]:
             row.outcome,
             row.received_at.isoformat(),
         ]
-
-
-class ChangeEventSerializer(serializers.ModelSerializer):
-    site_code = serializers.CharField(source="site.code", read_only=True)
-    serial_number = serializers.CharField(source="scanner.serial_number", read_only=True)
-
-    class Meta:
-        model = ChangeEvent
-        fields = [
-            "id", "trial", "site", "site_code", "scanner", "serial_number", "epoch", "kind", "old", "new", "first_series",
-            "occurred_on", "state", "comment", "created_at",
-        ]  # fmt: skip
-        read_only_fields = fields
-
-
-class DriftAlertSerializer(serializers.ModelSerializer):
-    site_code = serializers.CharField(source="site.code", read_only=True)
-    serial_number = serializers.CharField(source="scanner.serial_number", read_only=True)
-
-    class Meta:
-        model = DriftAlert
-        fields = [
-            "id", "trial", "site", "site_code", "scanner", "serial_number", "expected_key", "metric", "chart",
-            "direction",
-            "signalled_by", "detail", "evidence", "state", "comment", "created_at",
-        ]  # fmt: skip
-        read_only_fields = fields
-
-
-class MonitoringFilter(ScopedFilter):
-    scanner = django_filters.UUIDFilter(field_name="scanner_id")
-    state = django_filters.ChoiceFilter(choices=DriftAlert.State.choices)
-
-
-class DriftAlertFilter(MonitoringFilter):
-    metric = django_filters.CharFilter()
-    expected_key = django_filters.CharFilter()
-
-
-class _MonitoringViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, HubViewSet):
-    ordering_fields = ["created_at", "state"]
-
-    def _review(self, request: Request) -> Response:
-        given = validated(CommentInput, request)
-        row = drift.review(actor=request.user, row=self.get_object(), **given)
-        return Response(self.get_serializer(row).data)
-
-
-class ChangeEventViewSet(_MonitoringViewSet):
-    queryset = ChangeEvent.objects.none()
-    serializer_class = ChangeEventSerializer
-    filterset_class = MonitoringFilter
-
-    def get_queryset(self) -> Any:
-        return ChangeEvent.objects.visible_to(self.request.user).select_related("site", "scanner")
-
-    @extend_schema(request=CommentInput, responses=ChangeEventSerializer)
-    @action(detail=True, methods=["post"])
-    def review(self, request: Request, pk: Any = None) -> Response:
-        return self._review(request)
-
-
-class DriftAlertViewSet(_MonitoringViewSet):
-    queryset = DriftAlert.objects.none()
-    serializer_class = DriftAlertSerializer
-    filterset_class = DriftAlertFilter
-
-    def get_queryset(self) -> Any:
-        return DriftAlert.objects.visible_to(self.request.user).select_related("site", "scanner")
-
-    @extend_schema(request=CommentInput, responses=DriftAlertSerializer)
-    @action(detail=True, methods=["post"])
-    def review(self, request: Request, pk: Any = None) -> Response:
-        return self._review(request)
