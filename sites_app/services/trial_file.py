@@ -5,6 +5,7 @@ Each app registers the sections it owns (`register_section`); they are applied i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -121,7 +122,7 @@ def load_trial_file(content: str, name: str) -> tuple[dict[str, Any], dict[str, 
     """Return the document and the line of each path in it. Raises TrialFileInvalid naming file and line."""
     try:
         node = yaml.compose(content, Loader=yaml.SafeLoader)
-        document = yaml.safe_load(content)
+        document = _load(content)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
@@ -206,6 +207,14 @@ def _line(lines: Mapping[str, int], path: str) -> int:
     while path and path not in lines:
         path = path.rpartition("/")[0]
     return lines.get(path, 1)
+
+
+def _load(content: str) -> Any:
+    """Return the document; JSON is read as JSON, since YAML takes its 1e-09 for text."""
+    try:
+        return json.loads(content)
+    except ValueError:
+        return yaml.safe_load(content)
 
 
 def _collect_lines(node: Any, path: str, lines: dict[str, int]) -> None:
