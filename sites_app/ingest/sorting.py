@@ -159,9 +159,10 @@ class UploadSorter:
         except Exception as error:
             log.warning("file.unreadable", error=type(error).__name__)
             return refusals.unexpected(type(error).__name__)
-        return (
-            self._wrong_patient(instance) or self._repeated(instance, record) or self._pack(instance, record)
-        )
+        refusal = self._wrong_patient(instance) or self._repeated(instance, record)
+        if refusal is None:
+            self._pack(instance, record)
+        return refusal
 
     def _wrong_patient(self, instance: DeidentifiedInstance) -> Refusal | None:
         if instance.claimed_patient_id_matches(self._patient.subject_code):
