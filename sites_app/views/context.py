@@ -9,6 +9,7 @@ from django.urls import reverse
 
 from sites_app.models import Trial
 from sites_app.permissions import roles_in
+from sites_app.selectors.reach import reach_of
 from sites_app.views.navigation import entries_for
 
 
@@ -42,7 +43,9 @@ def _trial_group(request: HttpRequest, trial: Trial, roles: frozenset[str]) -> d
 
 
 def _hub_group(request: HttpRequest) -> dict[str, Any]:
-    pages = [("Jobs", "gear", "jobs"), ("Audit trail", "shield", "audit"), ("API", "list", "api-docs")]
+    pages = [("Jobs", "gear", "jobs"), ("API", "list", "api-docs")]
+    if request.user.is_superuser or reach_of(request.user).audited:
+        pages.insert(1, ("Audit trail", "shield", "audit"))
     return {
         "title": "Hub",
         "entries": [_entry(request, title, icon, reverse(name)) for title, icon, name in pages],
