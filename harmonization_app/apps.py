@@ -8,7 +8,13 @@ class HarmonizationAppConfig(AppConfig):
 
     def ready(self) -> None:
         from harmonization_app import tasks  # noqa: F401  (declares the jobs)
+        from harmonization_app.permissions import READERS
         from harmonization_app.services.plan import apply_plan_section
         from sites_app.services.trial_file import register_section
+        from sites_app.views.navigation import Entry, register_entries
 
         register_section("harmonization_plan", apply_plan_section, order=30)
+        register_entries(
+            Entry("Harmonization", "chart", "harmonization-home", READERS, order=60),
+            Entry("Data lock", "lock", "data-lock", READERS, order=70),
+        )

@@ -32,7 +32,7 @@ from harmonization_app.models import DataLock, FeatureSet, HarmonizationPlan, Ha
 from harmonization_app.services import data_lock as lock_services
 from harmonization_app.services import plan as plan_services
 from harmonization_app.services import run as run_services
-from harmonization_app.services.report import render_report
+from harmonization_app.views.report_answer import report_answer
 from hub.core.api.views import HubViewSet
 from hub.core.errors import NotFound
 from hub.core.storage.blobs import get_blob
@@ -136,8 +136,7 @@ class RunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, HubViewSet):
     )
     @action(detail=True)
     def report(self, request: Request, pk: Any = None) -> HttpResponse:
-        content, content_type = render_report(self.get_object(), request.query_params.get("as", "html"))
-        return HttpResponse(content, content_type=content_type)
+        return report_answer(self.get_object(), request.query_params.get("as", "html"))
 
     @extend_schema(request=None, responses={202: RunSerializer})
     @action(detail=True, methods=["post"])

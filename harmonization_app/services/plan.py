@@ -89,10 +89,17 @@ def _number(cell: Any) -> Any:
 
 def check_plan(*, actor: Any, plan: HarmonizationPlan, feature_set: FeatureSet) -> tuple[Finding, ...]:
     """Return what the gate says of running `plan` on `feature_set`, without running. Raises NotAllowed."""
-    require_analyst(actor, plan.trial, "check harmonization plans")
-    if feature_set.trial_id != plan.trial_id:
+    return check_document(actor=actor, trial=plan.trial, document=plan.document, feature_set=feature_set)
+
+
+def check_document(
+    *, actor: Any, trial: Trial, document: Mapping[str, Any], feature_set: FeatureSet
+) -> tuple[Finding, ...]:
+    """Return what the gate says of a plan's document that need not be stored. Raises NotAllowed, PlanInvalid."""
+    require_analyst(actor, trial, "check harmonization plans")
+    if feature_set.trial_id != trial.pk:
         raise InvalidInput("The feature set belongs to another trial.")
-    parsed = parse_plan(plan.document)
+    parsed = parse_plan(document)
     dataset = prepare_dataset(parsed, feature_set)
     return get_algorithm(parsed.algorithm).validate(dataset, parsed.specification)
 

@@ -1,0 +1,153 @@
+"""Reading plans: their specification in words, what changed between versions, findings by severity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harmonization_app.algorithms.base import Finding
+from harmonization_app.algorithms.specification import Specification
+from harmonization_app.models import HarmonizationPlan
+from hub.core.errors import InvalidInput
+from sites_app.models import Trial
+
+SEVERITIES = (
+    ("stop", "Stops the run"),
+    ("warn", "Weakens the result"),
+    ("info", "Worth knowing"),
+)
+
+
+@dataclass(frozen=True)
+class SpecificationRow:
+    """One line of the readable specification; `default` tells that the plan left it unsaid."""
+
+    name: str
+    value: str
+    default: bool = False
+
+
+@dataclass(frozen=True)
+class Change:
+    path: str
+    before: str
+    after: str
+
+
+def visible_plans(user: Any, trial: Trial) -> Any:
+    rows = HarmonizationPlan.objects.visible_to(user).filter(trial=trial)
+    return rows.select_related("algorithm_version", "signature")
+
+
+def specification_rows(document: Mapping[str, Any]) -> list[SpecificationRow]:
+    """Return a plan's document as a table that a statistician reads, every default written out."""
+    given = document.get("parameters", {})
+    try:
+        parameters = Specification.from_json(given).to_json()
+    except InvalidInput:
+        parameters = dict(given)
+    rows = [
+        SpecificationRow("Algorithm", str(document.get("algorithm", ""))),
+        SpecificationRow("Batch", f"column {document.get('batch', '')}"),
+        *_said("Statistical analysis plan", document.get("analysis_plan")),
+        *_said("Rationale", document.get("rationale")),
+        SpecificationRow("Rows excluded", _excluded(document.get("exclude_rows", []))),
+    ]
+    return rows + [
+        SpecificationRow(_LABELS.get(name, name), _in_words(name, value), name not in given)
+        for name, value in parameters.items()
+    ]
+
+
+_LABELS = {
+    "covariates": "Effects preserved",
+    "eb": "Empirical Bayes",
+    "parametric": "Priors",
+    "mean_only": "Correction",
+    "reference_batch": "Reference batch",
+    "features": "Features",
+    "pools": "Feature pools",
+    "merge_batches": "Batches merged",
+    "batch_size": "Batch sizes (scans)",
+    "overlap": "Covariate overlap",
+    "missing_values": "Missing values",
+    "unusable_features": "Features a batch lacks",
+    "duplicate_values": "Rows with equal values",
+    "maximum_condition": "Largest condition number",
+    "seed": "Seed",
+}
+
+
+def _in_words(name: str, value: Any) -> str:
+    writer = _WRITERS.get(name)
+    if writer is not None:
+        return writer(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{str(key).replace('_', ' ')} {item}" for key, item in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return str(value).replace("_", " ")
+
+
+def _covariates(items: Any) -> str:
+    parts = []
+    for item in items:
+        reference = f", reference {item['reference']}" if item.get("reference") else ""
+        parts.append(f"{item['name']} ({item['kind']}{reference})")
+    return "; ".join(parts) or "none"
+
+
+_WRITERS: dict[str, Any] = {
+    "covariates": _covariates,
+    "eb": lambda value: "on: batch effects are shrunk over features" if value else "off",
+    "parametric": lambda value: "parametric (normal, inverse gamma)" if value else "non-parametric",
+    "mean_only": lambda value: "mean only" if value else "mean and scale",
+    "reference_batch": lambda value: str(value) if value else "none: to the pooled mean",
+    "features": lambda value: f"{len(value)}: {', '.join(value)}" if value else "all of the feature set",
+    "pools": lambda value: "; ".join(f"{pool['name']} ({len(pool['features'])})" for pool in value) or "one",
+    "merge_batches": lambda value: ", ".join(f"{old} → {new}" for old, new in value.items()) or "none",
+}
+
+
+def _said(name: str, value: Any) -> list[SpecificationRow]:
+    return [SpecificationRow(name, str(value))] if value else []
+
+
+def _excluded(rows: Iterable[Mapping[str, Any]]) -> str:
+    return "; ".join(f"{item['row']}: {item['reason']}" for item in rows) or "none"
+
+
+def changes_since(plan: HarmonizationPlan) -> list[Change]:
+    """Return what a plan's document changed against the version before it."""
+    former = HarmonizationPlan.objects.filter(
+        trial=plan.trial, name=plan.name, version=plan.version - 1
+    ).first()
+    if former is None:
+        return []
+    old, new = _flat(former.document), _flat(plan.document)
+    return [
+        Change(path, old.get(path, "—"), new.get(path, "—"))
+        for path in sorted({*old, *new})
+        if old.get(path) != new.get(path)
+    ]
+
+
+def _flat(value: Any, path: str = "") -> dict[str, str]:
+    if isinstance(value, Mapping):
+        whole: dict[str, str] = {}
+        for key, item in value.items():
+            whole |= _flat(item, f"{path}/{key}")
+        return whole
+    return {path: str(value)}
+
+
+def grouped(findings: Iterable[Finding | Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return findings by severity, worst first, as the pages and the report show them."""
+    items = [item.to_json() if isinstance(item, Finding) else dict(item) for item in findings]
+    groups = []
+    for severity, title in SEVERITIES:
+        own = [item for item in items if item["severity"] == severity]
+        if own:
+            groups.append({"severity": severity, "title": title, "findings": own})
+    return groups

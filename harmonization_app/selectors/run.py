@@ -1,0 +1,122 @@
+"""Reading runs: before and after by feature, covariate effects, held-out evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harmonization_app.models import FeatureSet, HarmonizationRun
+from hub.core.models import Job
+from sites_app.models import Trial
+
+
+@dataclass(frozen=True)
+class FeatureEffect:
+    """The batch effect on one feature before and after, in-sample; None where it cannot be computed."""
+
+    feature: str
+    unit: str
+    eta_before: float | None
+    eta_after: float | None
+    share_before: float | None
+    share_after: float | None
+    q_before: float | None
+    q_after: float | None
+    scale_q_before: float | None
+    scale_q_after: float | None
+
+
+@dataclass(frozen=True)
+class FlowStep:
+    """How many rows were left at one step, and why some were not."""
+
+    title: str
+    rows: int
+    note: str = ""
+
+
+def visible_runs(user: Any, trial: Trial) -> Any:
+    rows = HarmonizationRun.objects.visible_to(user).filter(trial=trial)
+    return rows.select_related("plan", "plan__signature", "algorithm_version", "feature_set", "created_by")
+
+
+def job_of(run: HarmonizationRun) -> Job | None:
+    return Job.objects.filter(pk=run.job_id).first() if run.job_id else None
+
+
+def feature_effects(diagnostics: Mapping[str, Any], feature_set: FeatureSet) -> list[FeatureEffect]:
+    """Return the batch effect of every feature, the largest before first."""
+    in_sample = diagnostics.get("in_sample", {})
+    after = {item["feature"]: item for item in in_sample.get("after", {}).get("tests", [])}
+    units = units_of(feature_set)
+    rows = []
+    for before in in_sample.get("before", {}).get("tests", []):
+        name = before["feature"]
+        other = after.get(name, {})
+        rows.append(
+            FeatureEffect(
+                name,
+                units.get(name, ""),
+                before.get("partial_eta_squared"),
+                other.get("partial_eta_squared"),
+                before.get("variance_explained"),
+                other.get("variance_explained"),
+                before.get("q"),
+                other.get("q"),
+                before.get("levene_q"),
+                other.get("levene_q"),
+            )
+        )
+    return sorted(
+        rows, key=lambda row: (-(row.eta_before if row.eta_before is not None else -1), row.feature)
+    )
+
+
+def units_of(feature_set: FeatureSet) -> dict[str, str]:
+    return {column["name"]: column.get("unit", "") for column in feature_set.columns}
+
+
+def covariate_choices(diagnostics: Mapping[str, Any], feature_set: FeatureSet) -> list[dict[str, Any]]:
+    """Return each covariate column with its units and how many features keep its effect."""
+    units = units_of(feature_set)
+    found: dict[str, dict[str, Any]] = {}
+    for item in diagnostics.get("covariates", []):
+        entry = found.setdefault(
+            item["covariate"], {"name": item["covariate"], "units": [], "kept": 0, "of": 0}
+        )
+        unit = units.get(item["feature"], "")
+        if unit not in entry["units"]:
+            entry["units"].append(unit)
+        entry["kept"] += item["preserved"] is True
+        entry["of"] += item["preserved"] is not None
+    return list(found.values())
+
+
+def covariate_rows(
+    diagnostics: Mapping[str, Any], feature_set: FeatureSet, covariate: str, unit: str
+) -> list[dict[str, Any]]:
+    """Return one covariate's effects on the features of one unit, in the order of the diagnostics."""
+    units = units_of(feature_set)
+    return [
+        item
+        for item in diagnostics.get("covariates", [])
+        if item["covariate"] == covariate and units.get(item["feature"], "") == unit
+    ]
+
+
+def row_flow(run: HarmonizationRun) -> list[FlowStep]:
+    """Return the flow of rows from the feature set to the result."""
+    excluded = run.specification.get("exclude_rows", [])
+    steps = [FlowStep("Rows in the feature set", run.feature_set.row_count)]
+    reasons = "; ".join(f"{item['row']}: {item['reason']}" for item in excluded)
+    steps.append(FlowStep("Excluded by the plan", len(excluded), reasons or "none"))
+    if run.summary.get("rows") is not None:
+        steps.append(FlowStep("Rows harmonized", run.summary["rows"]))
+    return steps
+
+
+def overall_noise_floor(diagnostics: Mapping[str, Any]) -> float | None:
+    """Return the partial eta squared to expect of no batch effect at all: (batches - 1) / (scans - 1)."""
+    batches, scans = len(diagnostics.get("batches", [])), diagnostics.get("scans", 0)
+    return (batches - 1) / (scans - 1) if scans > 1 and batches else None

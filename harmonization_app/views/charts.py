@@ -1,0 +1,250 @@
+"""Charts of feature sets and runs, as ECharts options: plain JSON, drawn by static/js/charts.js."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harmonization_app.selectors.feature_set import Distribution
+from harmonization_app.selectors.run import FeatureEffect
+
+MOST_FEATURES = 40
+MOST_POINTS = 2000
+# Okabe-Ito colours; symbols change at another period, so that more than eight batches stay apart.
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8A8F98")
+SYMBOLS = ("circle", "triangle", "rect", "diamond", "pin")
+
+Options = dict[str, Any]
+
+
+def distribution_chart(groups: Sequence[Distribution], feature: str, unit: str) -> Options:
+    """Return boxes (quartiles, extremes) with every value as a point, one group per row."""
+    names = [group.name for group in groups]
+    each = max(1, sum(len(group.values) for group in groups) // MOST_POINTS)
+    points = [[value, group.name] for group in groups for value in group.values[::each]]
+    return {
+        "tooltip": {"trigger": "item"},
+        "grid": {"left": 8, "right": 24, "top": 16, "bottom": 44, "containLabel": True},
+        "xAxis": _value_axis(f"{feature} ({unit})" if unit else feature),
+        "yAxis": {"type": "category", "data": names, "inverse": True},
+        "series": [
+            {
+                "type": "boxplot",
+                "name": "quartiles",
+                "data": [list(group.five) for group in groups],
+                "itemStyle": {"color": "transparent", "borderColor": "tone:active", "borderWidth": 1.5},
+                "boxWidth": [8, 22],
+            },
+            {
+                "type": "scatter",
+                "name": "values",
+                "data": points,
+                "symbolSize": 5,
+                "itemStyle": {"color": "tone:active", "opacity": 0.45},
+            },
+        ],
+    }
+
+
+def effect_chart(effects: Sequence[FeatureEffect], floor: float | None) -> Options:
+    """Return a dumbbell per feature: partial eta squared before and after, largest before on top."""
+    shown = [row for row in effects if row.eta_before is not None and row.eta_after is not None]
+    shown = shown[:MOST_FEATURES]
+    names = [row.feature for row in shown]
+    before = [row.eta_before or 0.0 for row in shown]
+    after = [row.eta_after or 0.0 for row in shown]
+    pairs = list(zip(before, after, strict=True))
+    bar = {"type": "bar", "stack": "span", "barWidth": 3, "silent": True, "tooltip": {"show": False}}
+    return {
+        "tooltip": {"trigger": "axis", "axisPointer": {"type": "shadow"}},
+        "legend": {"data": ["before", "after"], "top": 0},
+        "grid": {"left": 8, "right": 24, "top": 30, "bottom": 44, "containLabel": True},
+        "xAxis": {**_value_axis("partial eta squared of batch (in-sample)"), "min": 0},
+        "yAxis": {"type": "category", "data": names, "inverse": True},
+        "series": [
+            {**bar, "data": [min(pair) for pair in pairs], "itemStyle": {"color": "transparent"}},
+            {
+                **bar,
+                "data": [abs(first - second) for first, second in pairs],
+                "itemStyle": {"color": "tone:quiet", "opacity": 0.5},
+            },
+            {**_points("before", before, names, "tone:bad"), "symbol": "triangle"},
+            {**_points("after", after, names, "tone:good"), "symbol": "circle", **_floor_line(floor)},
+        ],
+    }
+
+
+def _points(name: str, values: Sequence[float], names: Sequence[str], colour: str) -> Options:
+    data = [[round(value, 5), label] for value, label in zip(values, names, strict=True)]
+    return {"type": "scatter", "name": name, "data": data, "symbolSize": 10, "itemStyle": {"color": colour}}
+
+
+def _floor_line(floor: float | None) -> Options:
+    if floor is None:
+        return {}
+    return {
+        "markLine": {
+            "silent": True,
+            "symbol": "none",
+            "data": [{"xAxis": floor}],
+            "label": {"formatter": "expected without effect", "position": "insideEndTop"},
+            "lineStyle": {"color": "tone:quiet", "type": "dashed"},
+        }
+    }
+
+
+def projection_chart(projection: Mapping[str, Any], limits: tuple[float, float]) -> Options:
+    """Return the scans on the first two components, each batch with a colour and a shape."""
+    batches = sorted(set(projection["batches"]))
+    explained = projection["explained"]
+    series = []
+    for index, batch in enumerate(batches):
+        points = [
+            {"value": [round(score[0], 3), round(score[1] if len(score) > 1 else 0.0, 3)], "name": row}
+            for score, own, row in zip(
+                projection["scores"], projection["batches"], projection["rows"], strict=True
+            )
+            if own == batch
+        ]
+        series.append(
+            {
+                "type": "scatter",
+                "name": batch,
+                "data": points,
+                "symbol": SYMBOLS[index % len(SYMBOLS)],
+                "symbolSize": 8,
+                "itemStyle": {"color": PALETTE[index % len(PALETTE)], "opacity": 0.8},
+            }
+        )
+    axis = {"min": limits[0], "max": limits[1]}
+    second = explained[1] if len(explained) > 1 else 0.0
+    return {
+        "tooltip": {"trigger": "item"},
+        "legend": {"type": "scroll", "bottom": 0, "data": batches},
+        "grid": {"left": 8, "right": 16, "top": 12, "bottom": 64, "containLabel": True},
+        "xAxis": {**_value_axis(f"component 1 ({explained[0]:.0%})"), **axis},
+        "yAxis": {**_value_axis(f"component 2 ({second:.0%})", gap=34), **axis},
+        "series": series,
+    }
+
+
+def projection_limits(*projections: Mapping[str, Any] | None) -> tuple[float, float]:
+    """Return one range for all panels, so that before and after can be compared by eye."""
+    largest = max(
+        (abs(value) for item in projections if item for score in item["scores"] for value in score[:2]),
+        default=1.0,
+    )
+    bound = float(round(largest * 1.08 + 0.5))
+    return -bound, bound
+
+
+def component_chart(before: Mapping[str, Any], after: Mapping[str, Any]) -> Options:
+    """Return the share of each component's variance that lies between batches, before and after."""
+    count = min(len(before["explained"]), len(after["explained"]))
+    names = [f"component {index + 1}" for index in range(count)]
+    return {
+        "tooltip": {"trigger": "axis"},
+        "legend": {"data": ["before", "after"], "top": 0},
+        "grid": {"left": 8, "right": 16, "top": 30, "bottom": 8, "containLabel": True},
+        "xAxis": {"type": "category", "data": names},
+        "yAxis": {**_value_axis("share between batches", gap=42), "min": 0, "max": 1},
+        "series": [
+            _bars("before", before["between_batches"][:count], "tone:bad"),
+            _bars("after", after["between_batches"][:count], "tone:good"),
+        ],
+    }
+
+
+def _bars(name: str, values: Sequence[float | None], colour: str) -> Options:
+    rounded = [None if value is None else round(value, 4) for value in values]
+    decal = (
+        {"symbol": "rect", "rotation": 0.8, "dashArrayX": [1, 0], "dashArrayY": [3, 4]}
+        if name == "before"
+        else {}
+    )
+    item: Options = {"color": colour}
+    if decal:
+        item["decal"] = {**decal, "color": "rgba(255,255,255,0.35)"}
+    return {"type": "bar", "name": name, "data": rounded, "itemStyle": item}
+
+
+def covariate_chart(rows: Sequence[Mapping[str, Any]], covariate: str, unit: str) -> Options:
+    """Return each effect with its 95 % interval: before, after, and adjusted for batch."""
+    shown = list(rows)[:MOST_FEATURES]
+    stages = (
+        ("before", "before", "tone:bad"),
+        ("after", "after", "tone:good"),
+        ("batch_adjusted", "adjusted for batch, before", "tone:active"),
+    )
+    return {
+        "tooltip": {"trigger": "item"},
+        "legend": {"data": [label for _, label, _ in stages], "top": 0},
+        "grid": {"left": 8, "right": 24, "top": 30, "bottom": 44, "containLabel": True},
+        "xAxis": _value_axis(f"effect of {covariate} ({unit} per unit), 95 % interval"),
+        "yAxis": {"type": "category", "data": [row["feature"] for row in shown], "inverse": True},
+        "series": [
+            {
+                "type": "boxplot",
+                "name": label,
+                "boxWidth": [4, 7],
+                "data": [_interval(row[key]) for row in shown],
+                "itemStyle": {"color": "transparent", "borderColor": colour, "borderWidth": 1.8},
+            }
+            for key, label, colour in stages
+        ],
+    }
+
+
+def _interval(estimate: Mapping[str, Any]) -> list[Any]:
+    value, low, high = estimate["value"], estimate["low"], estimate["high"]
+    return ["-"] * 5 if value is None else [low, low, value, high, high]
+
+
+def held_out_chart(held_out: Mapping[str, Any]) -> Options:
+    """Return the median batch effect in scans the method has not seen, beside that in the fitted ones."""
+    values = (
+        ("held out, before", held_out["held_out_before"], "tone:bad"),
+        ("held out, after", held_out["held_out_after"], "tone:good"),
+        ("fitted half, after (in-sample)", held_out["fitted_after"], "tone:quiet"),
+        ("expected without any effect", held_out["noise_floor"], "tone:quiet"),
+    )
+    return {
+        "tooltip": {"trigger": "axis", "axisPointer": {"type": "shadow"}},
+        "grid": {"left": 8, "right": 48, "top": 8, "bottom": 44, "containLabel": True},
+        "xAxis": {**_value_axis("median partial eta squared"), "min": 0},
+        "yAxis": {"type": "category", "inverse": True, "data": [name for name, _, _ in values]},
+        "series": [
+            {
+                "type": "bar",
+                "barMaxWidth": 22,
+                "label": {"show": True, "position": "right"},
+                "data": [
+                    {"value": None if value is None else round(value, 3), "itemStyle": {"color": colour}}
+                    for _, value, colour in values
+                ],
+            }
+        ],
+    }
+
+
+def shift_chart(shifts: Mapping[str, float]) -> Options:
+    """Return the mean shift of each batch in SD."""
+    names = sorted(shifts)
+    return {
+        "tooltip": {"trigger": "axis", "axisPointer": {"type": "shadow"}},
+        "grid": {"left": 8, "right": 24, "top": 8, "bottom": 44, "containLabel": True},
+        "xAxis": _value_axis("mean shift (SD of the feature before)"),
+        "yAxis": {"type": "category", "data": names, "inverse": True},
+        "series": [
+            {
+                "type": "bar",
+                "barMaxWidth": 18,
+                "data": [round(shifts[name], 4) for name in names],
+                "itemStyle": {"color": "tone:active"},
+            }
+        ],
+    }
+
+
+def _value_axis(name: str, gap: int = 28) -> Options:
+    return {"type": "value", "name": name, "nameLocation": "middle", "nameGap": gap, "scale": True}

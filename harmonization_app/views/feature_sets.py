@@ -1,0 +1,144 @@
+"""Feature sets: list, import, build from QC metrics, one set by batch."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_POST
+from django_htmx.http import HttpResponseClientRedirect
+
+from harmonization_app.models import FeatureSet
+from harmonization_app.selectors import feature_set as selectors
+from harmonization_app.services import feature_set as services
+from harmonization_app.views.charts import distribution_chart
+from harmonization_app.views.pages import PAGE, harmonization_page, is_htmx, json_object, may
+from hub.core.csv_export import csv_response
+from hub.core.errors import InvalidInput
+from hub.core.storage.blobs import get_blob
+from sites_app.models import Trial
+from sites_app.views.trial_pages import get_visible
+
+_COLUMNS = ("name", "origin", "rows", "columns", "missing", "digest", "created_at", "id")
+
+
+@harmonization_page
+def feature_set_list(request: HttpRequest, trial: Trial) -> HttpResponse:
+    rows = selectors.visible_feature_sets(request.user, trial)
+    origin = request.GET.get("origin", "")
+    if origin in FeatureSet.Origin.values:
+        rows = rows.filter(origin=origin)
+    if request.GET.get("format") == "csv":
+        cells = rows.values_list(
+            "name", "origin", "row_count", "column_count", "missing_count", "digest", "created_at", "id"
+        )
+        return csv_response(f"{trial.code}-feature-sets", _COLUMNS, cells)
+    context = {
+        "page": Paginator(rows, PAGE).get_page(request.GET.get("page")),
+        "origins": FeatureSet.Origin.choices,
+        "chosen": origin,
+        "may": may(request, trial),
+    }
+    return render(request, "harmonization/feature_sets.html", context)
+
+
+@harmonization_page
+def feature_set_new(request: HttpRequest, trial: Trial) -> HttpResponse:
+    """The form to import a CSV; its POST answers a redirect, or the problem beside the form."""
+    if request.method != "POST":
+        metrics = selectors.available_metrics(trial)
+        return render(
+            request, "harmonization/feature_set_new.html", {"metrics": metrics, "may": may(request, trial)}
+        )
+    upload = request.FILES.get("file")
+    if upload is None:
+        raise InvalidInput("Choose a CSV file.", errors=[{"field": "file", "message": "no file was sent"}])
+    row = services.import_feature_set(
+        actor=request.user,
+        trial=trial,
+        name=request.POST.get("name", "").strip() or upload.name,
+        content=upload.read(),
+        metadata=json_object(request.POST.get("metadata", "{}"), "The description of the columns"),
+    )
+    return _to(request, row, f"Feature set “{row.name}”: {row.row_count} rows, {row.column_count} features.")
+
+
+@require_POST
+@harmonization_page
+def feature_set_from_metrics(request: HttpRequest, trial: Trial) -> HttpResponse:
+    row = services.build_from_metrics(
+        actor=request.user,
+        trial=trial,
+        name=request.POST.get("name", ""),
+        metrics=request.POST.getlist("metrics"),
+        expected_key=request.POST.get("expected_key", ""),
+    )
+    return _to(request, row, f"Feature set “{row.name}” was built from {row.column_count} QC metrics.")
+
+
+def _to(request: HttpRequest, row: FeatureSet, sentence: str) -> HttpResponse:
+    messages.success(request, sentence)
+    address = reverse("feature-set", args=[row.trial.code, row.pk])
+    return HttpResponseClientRedirect(address) if is_htmx(request) else redirect(address)
+
+
+@harmonization_page
+def feature_set_detail(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
+    row = _get(request, trial, pk)
+    by = _chosen_group(request, row)
+    context = {
+        "set": row,
+        "groups": selectors.rows_by_group(row, by) if by else [],
+        "group_columns": selectors.grouping_columns(row),
+        "by": by,
+        "cells": row.row_count * row.column_count,
+        "may": may(request, trial),
+        **_distribution(request, row, by),
+    }
+    return render(request, "harmonization/feature_set.html", context)
+
+
+@harmonization_page
+def feature_set_distribution(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
+    """The distribution of one feature by batch; answers a fragment."""
+    row = _get(request, trial, pk)
+    context = {"set": row, **_distribution(request, row, _chosen_group(request, row))}
+    return render(request, "harmonization/_distribution.html", context)
+
+
+@harmonization_page
+def feature_set_data(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
+    row = _get(request, trial, pk)
+    response = HttpResponse(get_blob(row.data_digest), content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="features-{row.digest[:12]}.csv"'
+    return response
+
+
+def _get(request: HttpRequest, trial: Trial, pk: UUID) -> Any:
+    return get_visible(FeatureSet.objects, request.user, pk=pk, trial=trial)
+
+
+def _chosen_group(request: HttpRequest, row: FeatureSet) -> str:
+    columns = selectors.grouping_columns(row)
+    wanted = request.GET.get("by", "")
+    return wanted if wanted in columns else (columns[0] if columns else "")
+
+
+def _distribution(request: HttpRequest, row: FeatureSet, by: str) -> dict[str, Any]:
+    names = [column["name"] for column in row.columns]
+    wanted = request.GET.get("feature", "")
+    feature = wanted if wanted in names else (names[0] if names else "")
+    groups = selectors.distribution(row, feature, by) if by else []
+    unit = next((column["unit"] for column in row.columns if column["name"] == feature), "")
+    return {
+        "feature": feature,
+        "unit": unit,
+        "by": by,
+        "distribution": groups,
+        "options": distribution_chart(groups, feature, unit) if groups else None,
+    }

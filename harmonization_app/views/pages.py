@@ -1,0 +1,71 @@
+"""What the pages of this app share: who may open them, forms' values, the fragments of htmx."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+
+from harmonization_app.permissions import ANALYSTS, LOCKERS, READERS
+from hub.core.accounts.second_factor import has_second_factor
+from hub.core.errors import InvalidInput, NotAllowed
+from sites_app.models import Membership, Trial
+from sites_app.permissions import roles_in
+from sites_app.views.trial_pages import trial_page
+
+PAGE = 50
+
+
+def harmonization_page(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Make `view(request, trial, ...)` a page for the roles that read harmonization over the whole trial."""
+
+    @trial_page(roles=READERS)
+    @wraps(view)
+    def page(request: HttpRequest, trial: Trial, **kwargs: Any) -> HttpResponse:
+        user: Any = request.user
+        whole = Membership.objects.filter(user=user, trial=trial, site=None, role__in=READERS, is_active=True)
+        if not user.is_superuser and not whole.exists():
+            raise NotAllowed("This page shows all sites; your part in this trial is limited to some of them.")
+        return view(request, trial, **kwargs)
+
+    return page
+
+
+def may(request: HttpRequest, trial: Trial) -> dict[str, bool]:
+    """Return what the page offers to this user; the services decide."""
+    roles = roles_in(request.user, trial.pk)
+    return {
+        "analyse": bool(roles & ANALYSTS),
+        "lock": bool(roles & LOCKERS),
+        "otp": has_second_factor(request.user),
+    }
+
+
+def is_htmx(request: HttpRequest) -> bool:
+    return bool(getattr(request, "htmx", False))
+
+
+def signature_of(request: HttpRequest) -> dict[str, str]:
+    """Return what the signature form sent; the password is not trimmed."""
+    return {
+        "password": request.POST.get("password", ""),
+        "meaning": request.POST.get("meaning", "").strip(),
+        "otp": request.POST.get("otp", "").strip(),
+    }
+
+
+def json_object(text: str, name: str) -> dict[str, Any]:
+    """Return the JSON object in a form's field. Raises InvalidInput saying where the text is at fault."""
+    try:
+        value = json.loads(text or "null")
+    except json.JSONDecodeError as error:
+        raise InvalidInput(
+            f"{name} is not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}.",
+            errors=[{"field": f"line {error.lineno}, column {error.colno}", "message": error.msg}],
+        ) from error
+    if not isinstance(value, dict):
+        raise InvalidInput(f"{name} must be a JSON object.")
+    return value

@@ -1,0 +1,178 @@
+"""Plans: list, editor with the gate beside it, one plan, lock, amend."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_POST
+
+from harmonization_app.algorithms.registry import ALGORITHMS, describe
+from harmonization_app.diagnostics.wording import stops
+from harmonization_app.models import FeatureSet, HarmonizationPlan
+from harmonization_app.plan_document import SCHEMA_NAME
+from harmonization_app.selectors import plan as selectors
+from harmonization_app.selectors.feature_set import choices_of, visible_feature_sets
+from harmonization_app.services import plan as services
+from harmonization_app.views.pages import PAGE, harmonization_page, json_object, may, signature_of
+from hub.core.csv_export import csv_response
+from hub.core.errors import HubError
+from qc_app.models import VersionState
+from sites_app.models import Trial
+from sites_app.views.trial_pages import get_visible
+
+_COLUMNS = ("name", "version", "title", "state", "digest", "locked_at", "id")
+
+
+@harmonization_page
+def plan_list(request: HttpRequest, trial: Trial) -> HttpResponse:
+    rows = selectors.visible_plans(request.user, trial)
+    state = request.GET.get("state", "")
+    if state in VersionState.values:
+        rows = rows.filter(state=state)
+    if request.GET.get("format") == "csv":
+        return csv_response(f"{trial.code}-plans", _COLUMNS, rows.values_list(*_COLUMNS))
+    context = {
+        "page": Paginator(rows, PAGE).get_page(request.GET.get("page")),
+        "states": VersionState.choices,
+        "chosen": state,
+        "may": may(request, trial),
+    }
+    return render(request, "harmonization/plans.html", context)
+
+
+@harmonization_page
+def plan_new(request: HttpRequest, trial: Trial) -> HttpResponse:
+    """An empty editor; its POST stores the draft."""
+    if request.method == "POST":
+        return _store(request, trial)
+    return _editor(request, trial, _empty_document(request, trial), None)
+
+
+@harmonization_page
+def plan_edit(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
+    plan = _get(request, trial, pk)
+    if request.method == "POST":
+        return _store(request, trial)
+    return _editor(request, trial, plan.document, plan)
+
+
+@harmonization_page
+def plan_detail(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
+    plan = _get(request, trial, pk)
+    context = {
+        "plan": plan,
+        "rows": selectors.specification_rows(plan.document),
+        "changes": selectors.changes_since(plan),
+        "versions": HarmonizationPlan.objects.filter(trial=trial, name=plan.name),
+        "document": json.dumps(plan.document, indent=2, ensure_ascii=False),
+        "feature_sets": visible_feature_sets(request.user, trial),
+        "runs": plan.runs.select_related("feature_set")[:10],
+        "may": may(request, trial),
+    }
+    return render(request, "harmonization/plan.html", context)
+
+
+@require_POST
+@harmonization_page
+def plan_gate(request: HttpRequest, trial: Trial) -> HttpResponse:
+    """What the gate says of the document in the editor, or of a stored plan; answers a fragment."""
+    try:
+        features = get_visible(
+            FeatureSet.objects, request.user, pk=_uuid(request.POST.get("feature_set")), trial=trial
+        )
+        if request.POST.get("plan"):
+            document = _get(request, trial, _uuid(request.POST["plan"])).document
+        else:
+            document = json_object(request.POST.get("document", ""), "The plan")
+        findings = services.check_document(
+            actor=request.user, trial=trial, document=document, feature_set=features
+        )
+    except HubError as error:
+        # A draft in the making is often incomplete: the gate's place shows why it cannot say anything yet.
+        return render(request, "harmonization/_gate.html", {"problem": error.as_problem()})
+    context = {
+        "checked": True,
+        "passes": not stops(findings),
+        "groups": selectors.grouped(findings),
+        "feature_set": features,
+    }
+    return render(request, "harmonization/_gate.html", context)
+
+
+@require_POST
+@harmonization_page
+def plan_lock(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
+    plan = services.lock_plan(actor=request.user, plan=_get(request, trial, pk), **signature_of(request))
+    messages.success(request, f"{plan} is locked and signed. Runs under it are primary until data lock.")
+    return redirect("plan", trial_code=trial.code, pk=pk)
+
+
+@require_POST
+@harmonization_page
+def plan_amend(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
+    draft = services.amend_plan(
+        actor=request.user, plan=_get(request, trial, pk), reason=request.POST.get("reason", "")
+    )
+    messages.success(
+        request, f"Version {draft.version} is a draft. Version {draft.version - 1} stays in force."
+    )
+    return redirect("plan-edit", trial_code=trial.code, pk=draft.pk)
+
+
+def _store(request: HttpRequest, trial: Trial) -> HttpResponse:
+    document = json_object(request.POST.get("document", ""), "The plan")
+    plan = services.save_draft(actor=request.user, trial=trial, document=document)
+    messages.success(request, f"The draft of {plan.title} is stored.")
+    return redirect("plan", trial_code=trial.code, pk=plan.pk)
+
+
+def _editor(
+    request: HttpRequest, trial: Trial, document: dict[str, Any], plan: HarmonizationPlan | None
+) -> HttpResponse:
+    feature_sets = list(visible_feature_sets(request.user, trial)[:PAGE])
+    context = {
+        "plan": plan,
+        "document": json.dumps(document, indent=2, ensure_ascii=False),
+        "feature_sets": feature_sets,
+        "choices": [choices_of(row) for row in feature_sets],
+        "methods": [describe(name) for name in ALGORITHMS],
+        "may": may(request, trial),
+    }
+    return render(request, "harmonization/plan_edit.html", context)
+
+
+def _empty_document(request: HttpRequest, trial: Trial) -> dict[str, Any]:
+    """Return a document with the feature set's own batch column, covariates and pools filled in."""
+    newest = visible_feature_sets(request.user, trial).first()
+    columns = choices_of(newest)["columns"] if newest else {}
+    covariates = [
+        {key: item[key] for key in ("name", "kind", "reference") if item.get(key)}
+        for item in (newest.covariates if newest else [])
+        if item.get("kind")
+    ]
+    return {
+        "schema": SCHEMA_NAME,
+        "name": "",
+        "title": "",
+        "algorithm": "combat",
+        "batch": "batch" if "batch" in columns else next(iter(columns), ""),
+        "parameters": {"covariates": covariates, "eb": True, "parametric": True},
+    }
+
+
+def _uuid(text: Any) -> UUID | None:
+    try:
+        return UUID(str(text))
+    except ValueError:
+        return None
+
+
+def _get(request: HttpRequest, trial: Trial, pk: UUID | None) -> Any:
+    rows = HarmonizationPlan.objects.select_related("algorithm_version", "signature")
+    return get_visible(rows, request.user, pk=pk, trial=trial)

@@ -1,0 +1,210 @@
+"""Runs: start, follow, read before and after, download, repeat."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_POST
+
+from harmonization_app.models import FeatureSet, HarmonizationPlan, HarmonizationRun, RunState
+from harmonization_app.selectors import run as selectors
+from harmonization_app.selectors.feature_set import visible_feature_sets
+from harmonization_app.selectors.plan import grouped, specification_rows, visible_plans
+from harmonization_app.services import run as services
+from harmonization_app.services.run import load_diagnostics
+from harmonization_app.views import charts
+from harmonization_app.views.pages import PAGE, harmonization_page, may
+from harmonization_app.views.report_answer import report_answer
+from hub.core.csv_export import csv_response
+from hub.core.errors import NotFound
+from hub.core.storage.blobs import get_blob
+from sites_app.models import LockState, Trial
+from sites_app.views.trial_pages import get_visible
+
+_COLUMNS = (
+    "id",
+    "kind",
+    "exploratory_reason",
+    "state",
+    "plan_digest",
+    "data_digest",
+    "created_at",
+    "finished_at",
+)
+
+
+@harmonization_page
+def run_list(request: HttpRequest, trial: Trial) -> HttpResponse:
+    rows = selectors.visible_runs(request.user, trial)
+    kind, state = request.GET.get("kind", ""), request.GET.get("state", "")
+    if kind in HarmonizationRun.Kind.values:
+        rows = rows.filter(kind=kind)
+    if state in RunState.values:
+        rows = rows.filter(state=state)
+    if request.GET.get("format") == "csv":
+        return csv_response(f"{trial.code}-runs", _COLUMNS, rows.values_list(*_COLUMNS))
+    context = {
+        "page": Paginator(rows, PAGE).get_page(request.GET.get("page")),
+        "kinds": HarmonizationRun.Kind.choices,
+        "states": RunState.choices,
+        "kind": kind,
+        "state_chosen": state,
+        "plans": visible_plans(request.user, trial).exclude(state="superseded"),
+        "feature_sets": visible_feature_sets(request.user, trial),
+        "wanted": {key: request.GET.get(key, "") for key in ("plan", "feature_set")},
+        "data_locked": trial.lock_state == LockState.LOCKED,
+        "may": may(request, trial),
+    }
+    return render(request, "harmonization/runs.html", context)
+
+
+@require_POST
+@harmonization_page
+def run_start(request: HttpRequest, trial: Trial) -> HttpResponse:
+    find = {"trial": trial}
+    features = get_visible(
+        FeatureSet.objects, request.user, pk=_uuid(request.POST.get("feature_set")), **find
+    )
+    plan = get_visible(HarmonizationPlan.objects, request.user, pk=_uuid(request.POST.get("plan")), **find)
+    row = services.start_run(actor=request.user, feature_set=features, plan=plan)
+    messages.success(request, f"The {row.kind} run is queued. This page follows it.")
+    return redirect("run", trial_code=trial.code, pk=row.pk)
+
+
+@harmonization_page
+def run_detail(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
+    run = _get(request, trial, pk)
+    diagnostics = load_diagnostics(run)
+    context = {
+        "run": run,
+        "job": selectors.job_of(run),
+        "gate": grouped(run.gate),
+        "flow": selectors.row_flow(run),
+        "specification": specification_rows(run.specification),
+        "diagnostics": diagnostics,
+        "reruns": run.reruns.all(),
+        "may": may(request, trial),
+        **(_before_and_after(run, diagnostics) if diagnostics else {}),
+    }
+    return render(request, "harmonization/run.html", context)
+
+
+@harmonization_page
+def run_progress(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
+    """How far the run is; reloads the page when it has ended. Answers a fragment."""
+    run = _get(request, trial, pk)
+    context = {"run": run, "job": selectors.job_of(run)}
+    response = render(request, "harmonization/_run_progress.html", context)
+    if run.is_final:
+        response["HX-Refresh"] = "true"
+    return response
+
+
+@harmonization_page
+def run_covariate(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
+    """One covariate's effects on the features of one unit; answers a fragment."""
+    run = _get(request, trial, pk)
+    diagnostics = load_diagnostics(run)
+    context = {"run": run, **_covariate(run, diagnostics, request.GET.get("effect", ""))}
+    return render(request, "harmonization/_covariate.html", context)
+
+
+@harmonization_page
+def run_data(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
+    run = _get(request, trial, pk)
+    return _download(run.data_digest, "text/csv; charset=utf-8", f"harmonized-{run.kind}-{run.pk}.csv")
+
+
+@harmonization_page
+def run_model(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
+    run = _get(request, trial, pk)
+    return _download(run.model_digest, "application/zip", f"model-{run.kind}-{run.pk}.zip")
+
+
+@harmonization_page
+def run_report(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
+    return report_answer(_get(request, trial, pk), request.GET.get("as", "html"))
+
+
+@require_POST
+@harmonization_page
+def run_rerun(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
+    row = services.rerun(actor=request.user, run=_get(request, trial, pk))
+    messages.success(
+        request, "The run is repeated from its stored inputs; this page will show whether it is equal."
+    )
+    return redirect("run", trial_code=trial.code, pk=row.pk)
+
+
+@require_POST
+@harmonization_page
+def run_cancel(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
+    services.cancel_run(actor=request.user, run=_get(request, trial, pk))
+    messages.success(request, "The run is cancelled.")
+    return redirect("run", trial_code=trial.code, pk=pk)
+
+
+def _before_and_after(run: HarmonizationRun, diagnostics: dict[str, Any]) -> dict[str, Any]:
+    effects = selectors.feature_effects(diagnostics, run.feature_set)
+    stages = [diagnostics["in_sample"][stage].get("projection") for stage in ("before", "after")]
+    limits = charts.projection_limits(*stages)
+    both = all(stages)
+    held_out = diagnostics["held_out"]
+    return {
+        "effects": effects,
+        "effects_shown": charts.MOST_FEATURES,
+        "effect_options": charts.effect_chart(effects, selectors.overall_noise_floor(diagnostics)),
+        "projections": [
+            {"name": name, "chart": f"pca-{name}", "options": charts.projection_chart(stage, limits)}
+            for name, stage in zip(("before", "after"), stages, strict=True)
+            if both
+        ],
+        "component_options": charts.component_chart(*stages) if both else None,
+        "held_out_options": charts.held_out_chart(held_out) if held_out["evaluable"] else None,
+        "shift_options": charts.shift_chart(diagnostics["movers"]["mean_shift_by_batch_sd"]),
+        **_covariate(run, diagnostics, ""),
+    }
+
+
+def _covariate(run: HarmonizationRun, diagnostics: dict[str, Any], wanted: str) -> dict[str, Any]:
+    """Return the choices and the chosen effect; a choice is written "covariate|unit"."""
+    choices = selectors.covariate_choices(diagnostics, run.feature_set)
+    pairs = [(item["name"], unit) for item in choices for unit in item["units"]]
+    chosen = next((pair for pair in pairs if "|".join(pair) == wanted), pairs[0] if pairs else ("", ""))
+    rows = selectors.covariate_rows(diagnostics, run.feature_set, *chosen)
+    return {
+        "covariates": choices,
+        "covariate_pairs": [("|".join(pair), *pair) for pair in pairs],
+        "covariate_chosen": "|".join(chosen),
+        "covariate_name": chosen[0],
+        "covariate_unit": chosen[1],
+        "covariate_rows": rows,
+        "covariate_options": charts.covariate_chart(rows, *chosen) if rows else None,
+    }
+
+
+def _download(digest: str, content_type: str, name: str) -> HttpResponse:
+    if not digest:
+        raise NotFound("This run has no such output: it has not succeeded.")
+    response = HttpResponse(get_blob(digest), content_type=content_type)
+    response["Content-Disposition"] = f'attachment; filename="{name}"'
+    return response
+
+
+def _uuid(text: Any) -> UUID | None:
+    try:
+        return UUID(str(text))
+    except ValueError:
+        return None
+
+
+def _get(request: HttpRequest, trial: Trial, pk: UUID) -> Any:
+    rows = HarmonizationRun.objects.select_related(
+        "plan", "plan__signature", "algorithm_version", "feature_set", "created_by", "rerun_of", "trial"
+    )
+    return get_visible(rows, request.user, pk=pk, trial=trial)
