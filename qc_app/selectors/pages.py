@@ -90,7 +90,7 @@ def listed_series(user: Any, trial: Trial, *, protocol: str = "", quality: str =
         rows = rows.filter(Exists(judged.filter(qc_outcome=quality)))
     return rows.annotate(  # type: ignore[no-any-return]
         open_deviations=Count("deviations", filter=Q(deviations__state__in=OPEN_DEVIATIONS))
-    )
+    ).order_by("-received_at", "-pk")
 
 
 def series_of_submission(submission: Submission) -> list[Series]:
@@ -148,8 +148,8 @@ def parameter_rows(series: Series, verdicts: Sequence[Mapping[str, Any]]) -> lis
 
 
 def metric_rows(metrics: Sequence[Mapping[str, Any]]) -> list[MetricRow]:
-    """Return the metrics, those with limits first."""
-    rows = [
+    """Return the metrics in the registry's order."""
+    return [
         MetricRow(
             item["label"],
             item["value"],
@@ -160,7 +160,6 @@ def metric_rows(metrics: Sequence[Mapping[str, Any]]) -> list[MetricRow]:
         )
         for item in metrics
     ]
-    return sorted(rows, key=lambda row: row.picture is None)
 
 
 def deidentification_rows(series: Series) -> list[DeidentificationRow]:
@@ -196,13 +195,14 @@ def queries_of(series: Series) -> list[Query]:
 
 def listed_deviations(user: Any, trial: Trial) -> QuerySet[Deviation]:
     rows = Deviation.objects.visible_to(user).filter(trial=trial)
-    return rows.select_related("site", "subject", "visit__definition", "series")  # type: ignore[no-any-return]
+    rows = rows.select_related("site", "subject", "visit__definition", "series")
+    return rows.order_by("-opened_at", "-pk")  # type: ignore[no-any-return]
 
 
 def listed_queries(user: Any, trial: Trial) -> QuerySet[Query]:
     rows = Query.objects.visible_to(user).filter(trial=trial)
     rows = rows.select_related("site", "subject", "visit__definition", "series", "deviation", "raised_by")
-    return rows.annotate(answers=Count("messages"))  # type: ignore[no-any-return]
+    return rows.annotate(answers=Count("messages")).order_by("-created_at", "-pk")  # type: ignore[no-any-return]
 
 
 def thread_of(query: Query) -> list[QueryMessage]:

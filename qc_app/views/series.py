@@ -62,12 +62,14 @@ def series_page(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
     series = _get(request, trial, pk)
     check = current_check(series)
     verdicts = check.verdicts if check else []
+    metrics = pages.metric_rows(check.metrics if check else [])
     context = {
         "series": series,
         "check": check,
         "rules": pages.rule_rows(verdicts),
         "parameters": pages.parameter_rows(series, verdicts),
-        "metrics": pages.metric_rows(check.metrics if check else []),
+        "judged_metrics": [row for row in metrics if row.picture],
+        "other_metrics": [row for row in metrics if not row.picture],
         "geometry": (series.observation or {}).get("geometry"),
         "deidentification": pages.deidentification_rows(series),
         "instances": pages.instances_of(series)[:INSTANCES_SHOWN],

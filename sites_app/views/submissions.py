@@ -80,8 +80,7 @@ def files(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
 def receipt(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
     """The receipt for people, to read and to print."""
     submission = _get(request, trial, pk)
-    context = {"submission": submission, "document": pages.receipt_content(submission)}
-    return render(request, "sites/receipt.html", context)
+    return render(request, "sites/receipt.html", _context(request, submission))
 
 
 @require_POST
