@@ -6,6 +6,7 @@ Text of a mark's tooltip is its `name`; a click on a mark with `href` follows it
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -32,7 +33,10 @@ OUTCOME_MARKS = {
 }
 _BOUND_TONES = {"warn": "tone:warn", "fail": "tone:bad"}
 _TOOLTIP = {"trigger": "item", "renderMode": "richText", "formatter": "{b}", "confine": True}
+_TICKS = 5
 _AXIS_NAME = {"nameLocation": "middle", "nameTextStyle": {"color": "tone:quiet"}}
+# Above the axis, from its left edge: beside it, a long name would be cut off.
+_AXIS_HEAD = {"nameLocation": "end", "nameGap": 12, "nameTextStyle": {"color": "tone:quiet", "align": "left"}}
 _LEGEND = {
     "bottom": 0,
     "left": "center",
@@ -134,12 +138,12 @@ def _bars(
     return {
         "grid": {"left": 8, "right": 76, "top": 8, "bottom": 64, "containLabel": True},
         "tooltip": _TOOLTIP,
-        "legend": _LEGEND | {"type": "scroll", "data": [item["name"] for item in series]},
+        "legend": _LEGEND | {"data": [item["name"] for item in series]},
         "xAxis": {"type": "value", "name": axis, "nameGap": 26, "minInterval": 1} | _AXIS_NAME,
         "yAxis": {
             "type": "category",
             "data": categories,
-            "axisLabel": {"width": 120, "overflow": "truncate"},
+            "axisLabel": {"width": 120, "overflow": "break"},
             "axisTick": {"show": False},
         },
         "series": [*series, ends],
@@ -154,7 +158,7 @@ def boxes(
     data = [
         {
             "value": [item.quantiles[percent] for percent in (5, 25, 50, 75, 95)],
-            "name": f"{_short_name(item)}\nmedian {item.quantiles[50]:.4g}, 5 to 95 %: {item.quantiles[5]:.4g} to "
+            "name": f"{item.site_code} · {item.scanner}\nmedian {item.quantiles[50]:.4g}, 5 to 95 %: {item.quantiles[5]:.4g} to "
             f"{item.quantiles[95]:.4g}, {len(item.points)} series",
             "href": links.get(item.scanner_id, ""),
         }
@@ -183,7 +187,8 @@ def boxes(
 
 
 def _short_name(item: ScannerDistribution) -> str:
-    return f"{item.site_code} · {item.scanner}"
+    """Return site and serial number, which end the scanner's name; the whole name does not fit an axis."""
+    return f"{item.site_code} · {item.scanner.rpartition(' ')[2]}"
 
 
 def over_time(
@@ -221,11 +226,11 @@ def over_time(
     lines = _bound_lines(bounds, "yAxis", *extent)
     lines["data"] += [_change_line(when) for when, _ in item.changes]
     series.append(
-        _scatter("drift alert", "emptyCircle", "tone:bad", 16, raised)
-        | {"markLine": lines, "itemStyle": {"color": "tone:bad", "borderWidth": 2}}
+        _scatter("drift alert", "circle", "tone:bad", 16, raised)
+        | {"markLine": lines, "itemStyle": {"color": "transparent", "borderColor": "tone:bad", "borderWidth": 2}}
     )
     return {
-        "grid": {"left": 8, "right": 20, "top": 22, "bottom": 24, "containLabel": True},
+        "grid": {"left": 8, "right": 20, "top": 38, "bottom": 24, "containLabel": True},
         "tooltip": _TOOLTIP,
         "xAxis": {
             "type": "time",
@@ -235,15 +240,7 @@ def over_time(
             "axisLabel": {"hideOverlap": True},
         }
         | _AXIS_NAME,
-        "yAxis": {
-            "type": "value",
-            "name": axis,
-            "nameGap": 40,
-            "min": extent[0],
-            "max": extent[1],
-            "splitNumber": 4,
-        }
-        | _AXIS_NAME,
+        "yAxis": {"type": "value", "name": axis, "min": extent[0], "max": extent[1]} | _AXIS_HEAD,
         "series": series,
     }
 
@@ -254,11 +251,15 @@ def extent_of(scanners: Iterable[ScannerDistribution]) -> tuple[float, float]:
 
 
 def _extent(values: Sequence[float]) -> tuple[float, float]:
+    """Return a range around the values that ends at round numbers, so that the axis' labels do not collide."""
     if not values:
         return 0.0, 1.0
     low, high = min(values), max(values)
-    margin = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
-    return float(f"{low - margin:.3g}"), float(f"{high + margin:.3g}")
+    span = (high - low) or abs(high) or 1.0
+    power = 10.0 ** math.floor(math.log10(span / _TICKS))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= span / _TICKS)
+    first, last = math.floor(low / step - 0.1), math.ceil(high / step + 0.1)
+    return float(f"{first * step:.10g}"), float(f"{last * step:.10g}")
 
 
 def _mark(when: datetime, value: float, name: str, href: str) -> Options:
@@ -339,12 +340,12 @@ def control(chart: ControlChart, axis: str, links: Mapping[UUID, str]) -> Option
         "data": [_change_line(segment.first, f"epoch {segment.epoch}") for segment in chart.segments[1:]],
     }
     return {
-        "grid": {"left": 8, "right": 24, "top": 24, "bottom": 72, "containLabel": True},
+        "grid": {"left": 8, "right": 24, "top": 40, "bottom": 72, "containLabel": True},
         "tooltip": _TOOLTIP,
         "legend": _LEGEND | {"data": ["value", "EWMA", "EWMA limits", "baseline mean", "drift alert"]},
         "xAxis": {"type": "value", "name": "scan, in order of epoch and receipt", "nameGap": 26, "minInterval": 1,
-                  "min": 0, "max": len(chart.points) + 1} | _AXIS_NAME,
-        "yAxis": {"type": "value", "name": axis, "nameGap": 44, "scale": True} | _AXIS_NAME,
+                  "min": 0} | _AXIS_NAME,
+        "yAxis": {"type": "value", "name": axis, "scale": True} | _AXIS_HEAD,
         "series": [
             _scatter("value", "circle", "tone:quiet", 6, values),
             ewma,
@@ -401,11 +402,11 @@ def weeks(found: Sequence[SubmissionWeek]) -> Options:
         if any(count[state] for count in counts)
     ]
     return {
-        "grid": {"left": 8, "right": 16, "top": 16, "bottom": 64, "containLabel": True},
+        "grid": {"left": 8, "right": 16, "top": 32, "bottom": 84, "containLabel": True},
         "tooltip": _TOOLTIP,
-        "legend": _LEGEND | {"type": "scroll"},
+        "legend": _LEGEND,
         "xAxis": {"type": "category", "data": names, "name": "week", "nameGap": 26} | _AXIS_NAME,
-        "yAxis": {"type": "value", "name": "submissions", "nameGap": 34, "minInterval": 1} | _AXIS_NAME,
+        "yAxis": {"type": "value", "name": "submissions", "minInterval": 1} | _AXIS_HEAD,
         "series": series,
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -19,6 +19,7 @@ from qc_app.protocol.model import ExpectedSeries
 from qc_app.selectors.next_steps import planned_visits
 from qc_app.selectors.scorecard import SiteScorecard
 from qc_app.services import versions
+from qc_app.services.drift import MONITORED
 from qc_app.services.judgement import profile_spec, protocol_spec
 from qc_app.services.protocol import PROTOCOL
 from qc_app.services.qc_profile import QC_PROFILE
@@ -27,7 +28,7 @@ from sites_app.models import QuarantinedFile, Series, Site, Subject, Submission,
 
 @dataclass(frozen=True)
 class TrialFigures:
-    """A trial in eight numbers; `visits_expected` counts subjects times the visits that need images."""
+    """A trial in numbers; `visits_expected` counts subjects times the visits that need images."""
 
     subjects: int
     visits_received: int
@@ -75,7 +76,7 @@ class SubmissionWeek:
 
 
 def submission_weeks(site: Site) -> tuple[SubmissionWeek, ...]:
-    """Return the weeks with submissions, oldest first; the caller has checked the site's visibility."""
+    """Return every week from the first submission to the last; the caller has checked the site's visibility."""
     rows = (
         Submission.objects.filter(site=site)
         .order_by()
@@ -86,7 +87,11 @@ def submission_weeks(site: Site) -> tuple[SubmissionWeek, ...]:
     weeks: dict[date, Counter[str]] = defaultdict(Counter)
     for week, state, number in rows:
         weeks[week.date()][state] += number
-    return tuple(SubmissionWeek(monday, dict(weeks[monday])) for monday in sorted(weeks))
+    if not weeks:
+        return ()
+    first, last = min(weeks), max(weeks)
+    mondays = (first + timedelta(weeks=number) for number in range((last - first).days // 7 + 1))
+    return tuple(SubmissionWeek(monday, dict(weeks[monday])) for monday in mondays)
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,12 @@ class Bounds:
             for side in (band.low, band.high)
             if side is not None
         )
+
+
+def default_metric(choices: Sequence[MetricChoice]) -> str:
+    """Return the metric to show first: one that the drift watch follows, with bounds where there is one."""
+    ordered = sorted(choices, key=lambda choice: choice.definition.name not in MONITORED)
+    return ordered[0].definition.name
 
 
 def bounds_of(trial: Trial, series: ExpectedSeries, metric: str) -> Bounds:

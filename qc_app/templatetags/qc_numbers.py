@@ -11,7 +11,7 @@ _UNITS = (("d", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0))
 @register.filter
 def percent(value: float | None) -> str:
     """Show 87.3 as 87 %."""
-    return "—" if value is None else f"{value:.0f} %"
+    return "—" if value is None else f"{value:.0f}\u00a0%"
 
 
 @register.filter
@@ -20,7 +20,7 @@ def span(seconds: float | None) -> str:
     if seconds is None:
         return "—"
     unit, size = next((item for item in _UNITS if seconds >= item[1]), _UNITS[-1])
-    return f"{seconds / size:.2g} {unit}" if seconds / size < 10 else f"{seconds / size:.0f} {unit}"
+    return f"{seconds / size:.2g}\u00a0{unit}" if seconds / size < 10 else f"{seconds / size:.0f}\u00a0{unit}"
 
 
 @register.filter

@@ -14,9 +14,10 @@ from django.urls import reverse
 from qc_app import charts
 from qc_app.metrics.registry import METRICS
 from qc_app.protocol.model import ExpectedSeries
-from qc_app.selectors.charts import alert_points, bounds_of, expected_series, metric_choices
+from qc_app.selectors.charts import alert_points, bounds_of, default_metric, expected_series, metric_choices
 from qc_app.selectors.dashboard import CELL_STATES, metric_distribution, subject_visit_grid
 from qc_app.selectors.distribution import MetricDistribution, ScannerDistribution
+from qc_app.selectors.next_steps import planned_visits
 from sites_app.models import Site, Trial
 from sites_app.views.trial_pages import get_visible
 
@@ -43,6 +44,7 @@ def grid_context(request: HttpRequest, trial: Trial, site: Site | None = None) -
     return {
         "trial": trial,
         "grid": grid,
+        "grid_planned": {row.code for row in planned_visits(trial)},
         "grid_looks": CELL_LOOKS,
         "grid_legend": looks,
         "grid_site": chosen.code if chosen else "",
@@ -68,7 +70,7 @@ def metric_context(request: HttpRequest, trial: Trial, site: Site | None = None)
     choices = metric_choices(trial, series)
     names = [choice.definition.name for choice in choices]
     name = request.GET.get("metric", "")
-    name = name if name in names else names[0] if not {"snr_residual"} & set(names) else "snr_residual"
+    name = name if name in names else default_metric(choices)
     distribution = metric_distribution(request.user, trial, name=name, expected_key=series.key, site=site)
     return {
         "trial": trial,
