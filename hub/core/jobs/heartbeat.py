@@ -6,7 +6,7 @@ import threading
 from uuid import UUID
 
 import structlog
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, InterfaceError, connection
 from django.utils import timezone
 
 from hub.core.jobs.models import Job, JobState
@@ -37,7 +37,7 @@ class Heartbeat:
                 Job.objects.filter(pk=self._job_id, attempts=self._attempt, state=JobState.RUNNING).update(
                     heartbeat_at=timezone.now()
                 )
-            except DatabaseError as error:
+            except (DatabaseError, InterfaceError) as error:
                 log.warning("job.heartbeat_failed", error=type(error).__name__)
             finally:
                 connection.close()

@@ -11,7 +11,7 @@ from uuid import UUID
 import structlog
 from celery import current_app
 from celery.exceptions import SoftTimeLimitExceeded
-from django.db import DatabaseError, OperationalError, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
@@ -104,7 +104,7 @@ def run(job_id: str) -> None:
         _fail(row, error.detail)
     except SoftTimeLimitExceeded:
         _fail(row, f"Stopped after {definition.soft_limit_s} s, the time limit of this kind of job.")
-    except (OperationalError, ConnectionError) as error:
+    except (OperationalError, InterfaceError, ConnectionError) as error:
         # A restarted database or broker: give the job back; the sweeper publishes it again.
         log.warning("job.interrupted", error=type(error).__name__)
         _give_back(row)
@@ -155,11 +155,12 @@ def _retry_or_fail(row: Job, reason: str) -> None:
 
 
 def _give_back(row: Job, reason: str = "") -> None:
+    connection.close_if_unusable_or_obsolete()
     try:
         Job.objects.filter(pk=row.pk, state=JobState.RUNNING, attempts=row.attempts).update(
             state=JobState.QUEUED, published_at=None, reason=reason[:2000]
         )
-    except DatabaseError:
+    except (DatabaseError, InterfaceError):
         log.warning("job.give_back_failed")  # the stale heartbeat brings it back
 
 
