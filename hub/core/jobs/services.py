@@ -107,6 +107,7 @@ def run(job_id: str) -> None:
     except (OperationalError, InterfaceError, ConnectionError) as error:
         # A restarted database or broker: give the job back; the sweeper publishes it again.
         log.warning("job.interrupted", error=type(error).__name__)
+        connection.close()
         _give_back(row)
     except Exception as error:
         log.exception("job.error", error=type(error).__name__)
@@ -155,7 +156,6 @@ def _retry_or_fail(row: Job, reason: str) -> None:
 
 
 def _give_back(row: Job, reason: str = "") -> None:
-    connection.close_if_unusable_or_obsolete()
     try:
         Job.objects.filter(pk=row.pk, state=JobState.RUNNING, attempts=row.attempts).update(
             state=JobState.QUEUED, published_at=None, reason=reason[:2000]
