@@ -69,7 +69,7 @@ def receive_series(*, series_id: UUID, observation: SeriesObservation, submissio
 
     A series that was checked before is received anew.
     """
-    series = Series.objects.select_for_update(of=("self",)).select_related("study").get(pk=series_id)
+    series = Series.objects.select_for_update(no_key=True, of=("self",)).select_related("study").get(pk=series_id)
     before = {"state": series.state, "instances": series.instance_count}
     settled = Instance.objects.filter(_settled("segment__", submission), series=series)
     stored = settled.aggregate(size=Sum("size"), count=Count("id"))
@@ -105,7 +105,7 @@ def _date_visit(series: Series) -> None:
     """The day of a visit is the earliest (shifted) day on which one of its series was acquired."""
     if series.acquired_on is None:
         return
-    visit = Visit.objects.select_for_update().get(pk=series.visit_id)
+    visit = Visit.objects.select_for_update(no_key=True).get(pk=series.visit_id)
     if visit.performed_on is None or series.acquired_on < visit.performed_on:
         visit.performed_on = series.acquired_on
         visit.save(update_fields=["performed_on"])

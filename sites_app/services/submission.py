@@ -114,10 +114,12 @@ def finish_submission(*, submission_id: UUID) -> bool:
             return False
         if submission.uploads.filter(state=Upload.State.RECEIVED).exists():
             return False
-        # The series' rows are locked first: another submission may be adding to the same ones.
+        # The visit before its series, in the order in which a check locks them.
+        Visit.objects.select_for_update(no_key=True).get(pk=submission.visit_id)
+        # Then the series: another submission may be adding to the same ones.
         touched = Series.objects.filter(segments__upload__submission=submission).values("pk")
         ids = (
-            Series.objects.select_for_update()
+            Series.objects.select_for_update(no_key=True)
             .filter(pk__in=touched)
             .order_by("pk")
             .values_list("pk", flat=True)
