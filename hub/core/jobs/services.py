@@ -17,7 +17,7 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
 
 from hub.core.api.request_context import origin
-from hub.core.errors import Conflict, HubError
+from hub.core.errors import Conflict, HubError, StorageFull
 from hub.core.jobs.heartbeat import Heartbeat, JobContext
 from hub.core.jobs.models import Job, JobState
 from hub.core.jobs.registry import kind_named
@@ -29,6 +29,9 @@ STALE_AFTER = timedelta(seconds=15)
 # A queued job not begun after this is published again: the message may have been lost with Redis.
 REPUBLISH_AFTER = timedelta(seconds=20)
 _UNPUBLISHED_AFTER = timedelta(seconds=3)
+# A full disk or a lost database is not the job's fault: such an attempt does not count, up to this many in all.
+MOST_ATTEMPTS = 100
+_NOT_ITS_FAULT = (StorageFull, OperationalError, InterfaceError, ConnectionError)
 
 
 class JobCancelled(Exception):
@@ -100,15 +103,13 @@ def run(job_id: str) -> None:
             definition.function(context, **row.arguments)
     except JobCancelled:
         _finish(row, JobState.CANCELLED, "Cancelled on request.")
+    except _NOT_ITS_FAULT as error:
+        log.warning("job.interrupted", error=type(error).__name__)
+        _interrupt(row, error)
     except HubError as error:
         _fail(row, error.detail)
     except SoftTimeLimitExceeded:
         _fail(row, f"Stopped after {definition.soft_limit_s} s, the time limit of this kind of job.")
-    except (OperationalError, InterfaceError, ConnectionError) as error:
-        # A restarted database or broker: give the job back; the sweeper publishes it again.
-        log.warning("job.interrupted", error=type(error).__name__)
-        connection.close()
-        _give_back(row)
     except Exception as error:
         log.exception("job.error", error=type(error).__name__)
         _retry_or_fail(
@@ -155,11 +156,22 @@ def _retry_or_fail(row: Job, reason: str) -> None:
         _give_back(row, reason)
 
 
-def _give_back(row: Job, reason: str = "") -> None:
+def _interrupt(row: Job, error: Exception) -> None:
+    """Have a job tried again, at once after a lost connection and after a while where the disk is full."""
+    if not isinstance(error, StorageFull):
+        connection.close()
+    if row.attempts >= MOST_ATTEMPTS:
+        _fail(row, f"Given up after {row.attempts} attempts ({type(error).__name__}).")
+    elif isinstance(error, StorageFull):
+        _give_back(row, error.detail, max_attempts=F("max_attempts") + 1, published_at=timezone.now())
+    else:
+        _give_back(row, max_attempts=F("max_attempts") + 1)
+
+
+def _give_back(row: Job, reason: str = "", **changes: Any) -> None:
+    changes = {"state": JobState.QUEUED, "published_at": None, "reason": reason[:2000], **changes}
     try:
-        Job.objects.filter(pk=row.pk, state=JobState.RUNNING, attempts=row.attempts).update(
-            state=JobState.QUEUED, published_at=None, reason=reason[:2000]
-        )
+        Job.objects.filter(pk=row.pk, state=JobState.RUNNING, attempts=row.attempts).update(**changes)
     except (DatabaseError, InterfaceError):
         log.warning("job.give_back_failed")  # the stale heartbeat brings it back
 
