@@ -158,8 +158,7 @@ def boxes(
     data = [
         {
             "value": [item.quantiles[percent] for percent in (5, 25, 50, 75, 95)],
-            "name": f"{item.site_code} · {item.scanner}\nmedian {item.quantiles[50]:.4g}, 5 to 95 %: {item.quantiles[5]:.4g} to "
-            f"{item.quantiles[95]:.4g}, {len(item.points)} series",
+            "name": _box_text(item),
             "href": links.get(item.scanner_id, ""),
         }
         for item in shown
@@ -184,6 +183,11 @@ def boxes(
             }
         ],
     }
+
+
+def _box_text(item: ScannerDistribution) -> str:
+    low, median, high = (f"{item.quantiles[percent]:.4g}" for percent in (5, 50, 95))
+    return f"{item.site_code} · {item.scanner}\nmedian {median}, 5 to 95 %: {low} to {high}, {len(item.points)} series"
 
 
 def _short_name(item: ScannerDistribution) -> str:
@@ -227,7 +231,10 @@ def over_time(
     lines["data"] += [_change_line(when) for when, _ in item.changes]
     series.append(
         _scatter("drift alert", "circle", "tone:bad", 16, raised)
-        | {"markLine": lines, "itemStyle": {"color": "transparent", "borderColor": "tone:bad", "borderWidth": 2}}
+        | {
+            "markLine": lines,
+            "itemStyle": {"color": "transparent", "borderColor": "tone:bad", "borderWidth": 2},
+        }
     )
     return {
         "grid": {"left": 8, "right": 20, "top": 38, "bottom": 24, "containLabel": True},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_POST
@@ -123,9 +125,10 @@ def _reference_series(request: HttpRequest, trial: Trial) -> Series:
     """Return the series of the posted id, or of the last part of a series page's address."""
     text = request.POST.get("series", "").strip().rstrip("/").rpartition("/")[2]
     try:
-        return get_visible(Series.objects, request.user, trial=trial, pk=text)  # type: ignore[no-any-return]
-    except (ValueError, TypeError) as error:
+        pk = UUID(text)
+    except ValueError as error:
         raise InvalidInput(
             "Give the id of a received series, or the address of its page.",
             errors=[{"field": "series", "message": "is no id of a series"}],
         ) from error
+    return get_visible(Series.objects, request.user, trial=trial, pk=pk)  # type: ignore[no-any-return]
