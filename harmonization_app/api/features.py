@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import Any
 
 from django.http import HttpResponse
@@ -25,6 +24,7 @@ from harmonization_app.api.serializers import (
     SignedSerializer,
 )
 from harmonization_app.models import AlgorithmVersion, FeatureSet
+from harmonization_app.permissions import readable
 from harmonization_app.services import algorithm as algorithm_services
 from harmonization_app.services import feature_set as feature_services
 from hub.core.api.records import JobSerializer
@@ -36,7 +36,8 @@ from sites_app.models import Trial
 
 def visible_or_refuse(model: Any, user: Any, pk: Any, field: str) -> Any:
     """Return the visible row named in a request's field. Raises InvalidInput naming the field."""
-    row = model.objects.visible_to(user).filter(pk=pk).first()
+    rows = model.objects.visible_to(user) if model is Trial else readable(model, user)
+    row = rows.filter(pk=pk).first()
     if row is None:
         raise InvalidInput(
             f"{field}: there is no such {model._meta.verbose_name} that you may see.",
@@ -61,7 +62,7 @@ class FeatureSetViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, HubVie
     ordering_fields = ["created_at", "name"]
 
     def get_queryset(self) -> Any:
-        return FeatureSet.objects.visible_to(self.request.user)
+        return readable(FeatureSet, self.request.user)
 
     @extend_schema(request=FeatureSetImportSerializer, responses={201: FeatureSetSerializer})
     def create(self, request: Request) -> Response:
@@ -139,7 +140,7 @@ def _algorithm(name: str) -> dict[str, Any]:
         "id": name,
         "version": algorithm.version,
         "title": algorithm.title,
-        "capabilities": asdict(description.capabilities),
+        "capabilities": description.capabilities,
         "parameters_schema": algorithm.parameters_schema(),
         "code_digest": source_digest(algorithm),
     }

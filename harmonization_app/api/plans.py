@@ -29,6 +29,7 @@ from harmonization_app.api.serializers import (
 )
 from harmonization_app.diagnostics.wording import stops
 from harmonization_app.models import DataLock, FeatureSet, HarmonizationPlan, HarmonizationRun
+from harmonization_app.permissions import readable
 from harmonization_app.services import data_lock as lock_services
 from harmonization_app.services import plan as plan_services
 from harmonization_app.services import run as run_services
@@ -48,7 +49,7 @@ class PlanViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, HubViewSet):
     ordering_fields = ["created_at", "version"]
 
     def get_queryset(self) -> Any:
-        return HarmonizationPlan.objects.visible_to(self.request.user)
+        return readable(HarmonizationPlan, self.request.user)
 
     @extend_schema(request=PlanWriteSerializer, responses={201: PlanSerializer})
     def create(self, request: Request) -> Response:
@@ -96,7 +97,7 @@ class RunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, HubViewSet):
     ordering_fields = ["created_at"]
 
     def get_queryset(self) -> Any:
-        return HarmonizationRun.objects.visible_to(self.request.user).select_related("algorithm_version")
+        return readable(HarmonizationRun, self.request.user).select_related("algorithm_version")
 
     def get_serializer_context(self) -> dict[str, Any]:
         return {**super().get_serializer_context(), "with_diagnostics": self.action == "retrieve"}
@@ -166,7 +167,7 @@ class DataLockViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, HubViewS
     ordering_fields = ["created_at"]
 
     def get_queryset(self) -> Any:
-        return DataLock.objects.visible_to(self.request.user).select_related("trial")
+        return readable(DataLock, self.request.user).select_related("trial")
 
     @extend_schema(request=DataLockOpenSerializer, responses={201: DataLockSerializer})
     def create(self, request: Request) -> Response:

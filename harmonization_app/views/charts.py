@@ -26,7 +26,7 @@ def distribution_chart(groups: Sequence[Distribution], feature: str, unit: str) 
         "tooltip": {"trigger": "item"},
         "grid": {"left": 8, "right": 24, "top": 16, "bottom": 44, "containLabel": True},
         "xAxis": _value_axis(f"{feature} ({unit})" if unit else feature),
-        "yAxis": {"type": "category", "data": names, "inverse": True},
+        "yAxis": _rows_axis(names),
         "series": [
             {
                 "type": "boxplot",
@@ -58,9 +58,9 @@ def effect_chart(effects: Sequence[FeatureEffect], floor: float | None) -> Optio
     return {
         "tooltip": {"trigger": "axis", "axisPointer": {"type": "shadow"}},
         "legend": {"data": ["before", "after"], "top": 0},
-        "grid": {"left": 8, "right": 24, "top": 30, "bottom": 44, "containLabel": True},
+        "grid": {"left": 8, "right": 24, "top": 48, "bottom": 44, "containLabel": True},
         "xAxis": {**_value_axis("partial eta squared of batch (in-sample)"), "min": 0},
-        "yAxis": {"type": "category", "data": names, "inverse": True},
+        "yAxis": _rows_axis(names),
         "series": [
             {**bar, "data": [min(pair) for pair in pairs], "itemStyle": {"color": "transparent"}},
             {
@@ -87,7 +87,12 @@ def _floor_line(floor: float | None) -> Options:
             "silent": True,
             "symbol": "none",
             "data": [{"xAxis": floor}],
-            "label": {"formatter": "expected without effect", "position": "insideEndTop"},
+            "label": {
+                "formatter": "expected without effect",
+                "position": "start",
+                "rotate": 0,
+                "color": "tone:quiet",
+            },
             "lineStyle": {"color": "tone:quiet", "type": "dashed"},
         }
     }
@@ -181,7 +186,12 @@ def covariate_chart(rows: Sequence[Mapping[str, Any]], covariate: str, unit: str
         "legend": {"data": [label for _, label, _ in stages], "top": 0},
         "grid": {"left": 8, "right": 24, "top": 30, "bottom": 44, "containLabel": True},
         "xAxis": _value_axis(f"effect of {covariate} ({unit} per unit), 95 % interval"),
-        "yAxis": {"type": "category", "data": [row["feature"] for row in shown], "inverse": True},
+        "yAxis": {
+            "type": "category",
+            "data": [row["feature"] for row in shown],
+            "inverse": True,
+            "axisLabel": {"interval": 0},
+        },
         "series": [
             {
                 "type": "boxplot",
@@ -234,7 +244,7 @@ def shift_chart(shifts: Mapping[str, float]) -> Options:
         "tooltip": {"trigger": "axis", "axisPointer": {"type": "shadow"}},
         "grid": {"left": 8, "right": 24, "top": 8, "bottom": 44, "containLabel": True},
         "xAxis": _value_axis("mean shift (SD of the feature before)"),
-        "yAxis": {"type": "category", "data": names, "inverse": True},
+        "yAxis": _rows_axis(names),
         "series": [
             {
                 "type": "bar",
@@ -248,3 +258,8 @@ def shift_chart(shifts: Mapping[str, float]) -> Options:
 
 def _value_axis(name: str, gap: int = 28) -> Options:
     return {"type": "value", "name": name, "nameLocation": "middle", "nameGap": gap, "scale": True}
+
+
+def _rows_axis(names: Sequence[str]) -> Options:
+    """Return an axis that names every row, the first on top."""
+    return {"type": "category", "data": list(names), "inverse": True, "axisLabel": {"interval": 0}}

@@ -1,0 +1,172 @@
+"""A statistician reads a run before and after, downloads it, and drafts a plan with the gate beside it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from harmonization_app.models import FeatureSet, HarmonizationPlan, HarmonizationRun
+from harmonization_app.services import algorithm as algorithm_services
+from harmonization_app.services import feature_set as feature_services
+from harmonization_app.services import plan as plan_services
+from harmonization_app.services import run as run_services
+from hub.core.jobs.heartbeat import JobContext
+from hub.core.models import Job
+from hub.demo.features import as_csv, metadata
+from hub.demo.trial import harmonization_plan_document, trial_document
+from sites_app.models import Role, Trial
+from sites_app.services.trial_file import apply_trial
+from tests.browser.conftest import PHONE, Visitor
+from tests.factories.sites_app import PASSWORD, MembershipFactory
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+SECTIONS = ("trial", "arms", "visit_definitions", "sites", "subjects")
+
+
+@dataclass
+class World:
+    trial: Trial
+    statistician: Any
+    features: FeatureSet
+    primary: HarmonizationRun
+    exploratory: HarmonizationRun
+
+    def path(self, rest: str) -> str:
+        return f"/t/{self.trial.code}/{rest}"
+
+
+@pytest.fixture
+def world(transactional_db, settings, tmp_path: Path) -> World:  # type: ignore[no-untyped-def]
+    """The demonstration's measurements, a locked plan, a primary run under it and an exploratory one."""
+    document = {key: value for key, value in trial_document().items() if key in SECTIONS}
+    trial, _ = apply_trial(actor=None, content=json.dumps(document), name="trial.json")
+    assert trial is not None
+    admin = MembershipFactory(trial=trial, role=Role.TRIAL_ADMINISTRATOR).user
+    person = MembershipFactory(trial=trial, role=Role.STATISTICIAN).user
+    features = feature_services.import_feature_set(
+        actor=person, trial=trial, name="Features", content=as_csv().encode(), metadata=metadata()
+    )
+    version = next(row for row in algorithm_services.register_algorithms() if row.algorithm == "combat")
+    algorithm_services.verify_algorithm(version_id=str(version.pk))
+    algorithm_services.lock_algorithm(actor=admin, version=version, password=PASSWORD, meaning="I approve")
+    draft = plan_services.save_draft(actor=person, trial=trial, document=harmonization_plan_document())
+    plan = plan_services.lock_plan(actor=admin, plan=draft, password=PASSWORD, meaning="I approve")
+    return World(
+        trial,
+        person,
+        features,
+        _run(person, features, plan=plan),
+        _run(person, features, specification=harmonization_plan_document()),
+    )
+
+
+def _run(person: Any, features: FeatureSet, **what: Any) -> HarmonizationRun:
+    run = run_services.start_run(actor=person, feature_set=features, **what)
+    job = Job.objects.get(key=str(run.pk))
+    Job.objects.filter(pk=job.pk).update(state="running", attempts=1)
+    run_services.execute_run(JobContext(job_id=job.pk, attempt=1), run_id=str(run.pk))
+    Job.objects.filter(pk=job.pk).update(state="succeeded")
+    run.refresh_from_db()
+    assert run.state == "succeeded"
+    return run
+
+
+def test_a_statistician_reads_a_run_and_downloads_it(world: World, visitor: Visitor) -> None:
+    page = visitor.page
+    visitor.log_in(world.statistician.username)
+
+    assert visitor.open(world.path("harmonization/")) == 200
+    expect(page.locator(".way-step")).to_have_count(5)
+    page.locator(f"a[href$='/runs/{world.primary.pk}/']").click()
+
+    expect(page.locator(".primary-banner")).to_contain_text("PRIMARY RUN")
+    expect(page.get_by_text("HELD-OUT evidence")).to_be_visible()
+    expect(page.locator(".chart svg")).to_have_count(7)
+    page.get_by_label("Effect of").select_option("age|mm3")
+    expect(page.locator("#covariate")).to_contain_text("mm3 per unit of age")
+    expect(page.locator("#covariate .chart svg")).to_have_count(1)
+    with page.expect_download() as started:
+        page.get_by_role("link", name="Data (CSV)").click()
+    with started.value.path().open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 120
+    assert {row["harmonization_kind"] for row in rows} == {"primary"}
+    with page.expect_download() as report:
+        page.get_by_role("link", name="PDF").click()
+    assert report.value.path().read_bytes().startswith(b"%PDF-")
+
+
+def test_an_exploratory_run_cannot_be_taken_for_a_primary_one(world: World, visitor: Visitor) -> None:
+    page = visitor.page
+    visitor.log_in(world.statistician.username)
+
+    visitor.open(world.path(f"runs/{world.exploratory.pk}/"))
+    banner = page.locator(".exploratory-banner")
+    page.mouse.wheel(0, 3000)
+    expect(banner).to_be_in_viewport()
+    expect(page.locator(".run-page section.panel .kind-chip")).to_have_count(
+        page.locator(".run-page section.panel").count()
+    )
+    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    assert visitor.overflow_px() == 0
+
+
+def test_the_report_shows_its_style_and_watermark_under_the_policy(world: World, visitor: Visitor) -> None:
+    page = visitor.page
+    visitor.log_in(world.statistician.username)
+
+    visitor.open(world.path(f"runs/{world.exploratory.pk}/report/"))
+
+    expect(page.locator(".watermark")).to_have_css("position", "fixed")
+    expect(page.locator("svg.figure").first).to_be_visible()
+    assert page.locator(".tag.exploratory").count() == page.locator("h2").count()
+
+
+def test_a_plan_is_drafted_with_the_gate_beside_it(world: World, visitor: Visitor) -> None:
+    page = visitor.page
+    visitor.log_in(world.statistician.username)
+    visitor.open(world.path("plans/new/"))
+    gate = page.locator("#gate")
+    expect(gate).to_contain_text("/name")
+
+    page.get_by_label("Name (a-z, 0-9, -)").fill("by-hand")
+    page.get_by_label("Title").fill("Written by hand")
+    page.get_by_role("button", name="Take features and pools").click()
+    expect(gate).to_contain_text("the gate lets this through")
+    page.get_by_label("Preserve site as").select_option("categorical")
+    expect(gate).to_contain_text("the gate refuses this")
+    expect(gate).to_contain_text("site")
+    page.get_by_label("Preserve site as").select_option("")
+    expect(gate).to_contain_text("the gate lets this through")
+    page.get_by_role("button", name="Store the draft").click()
+
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Written by hand")
+    plan = HarmonizationPlan.objects.get(name="by-hand")
+    assert [pool["name"] for pool in plan.document["parameters"]["pools"]] == ["thickness", "volume"]
+
+
+def test_a_csv_is_described_in_the_browser_and_imported(
+    world: World, visitor: Visitor, tmp_path: Path
+) -> None:
+    page = visitor.page
+    source = tmp_path / "measures.csv"
+    subject, visit = world.features.rows[0]["row"].split("|")
+    source.write_text(f"subject,visit,batch,age,hippocampus\n{subject},{visit},A,71,3812.5\n")
+    visitor.log_in(world.statistician.username)
+    visitor.open(world.path("feature-sets/new/"))
+
+    page.get_by_label("File").set_input_files(source)
+    expect(page.locator("[data-import-count]")).to_have_text("1 features, 1 without a unit, 1 covariates")
+    page.get_by_label("Unit of hippocampus").fill("mm3")
+    page.get_by_role("button", name="Check and store").click()
+
+    expect(page.get_by_role("heading", level=1)).to_have_text("measures")
+    row = FeatureSet.objects.get(name="measures")
+    assert row.columns == [{"name": "hippocampus", "unit": "mm3", "pool": ""}]
+    assert row.covariates == [{"name": "age", "kind": "continuous"}]

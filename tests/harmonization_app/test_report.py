@@ -1,0 +1,159 @@
+"""The report of a run: complete, deterministic, and never mistaken for one of the other kind."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from xml.etree import ElementTree
+
+import pytest
+from django.urls import reverse
+from harmonization_cases import job_context, locked_combat, plan_document
+
+from harmonization_app.selectors.run import FeatureEffect
+from harmonization_app.services import figures
+from harmonization_app.services import plan as plan_services
+from harmonization_app.services import run as run_services
+from harmonization_app.services.report import render_report
+from hub.core.errors import InvalidInput
+from hub.core.models import Job
+from tests.factories.sites_app import PASSWORD
+
+
+@pytest.fixture
+def primary(trial, people, features):
+    locked_combat(people.admin)
+    draft = plan_services.save_draft(actor=people.statistician, trial=trial, document=plan_document())
+    plan = plan_services.lock_plan(
+        actor=people.admin, plan=draft, password=PASSWORD, meaning="I approve this plan"
+    )
+    return finished(people, features, plan=plan)
+
+
+@pytest.fixture
+def exploratory(people, features):
+    return finished(people, features, specification=plan_document())
+
+
+def finished(people, features, **what):
+    run = run_services.start_run(actor=people.statistician, feature_set=features, **what)
+    run_services.execute_run(job_context(), run_id=str(run.pk))
+    Job.objects.update(state="succeeded")
+    run.refresh_from_db()
+    return run
+
+
+def html_of(run):
+    return render_report(run, "html")[0].decode()
+
+
+def test_the_primary_report_names_plan_signature_and_evidence(primary):
+    html = html_of(primary)
+
+    signature = primary.plan.signature
+    assert "PRIMARY RUN" in html
+    assert "EXPLORATORY" not in html.split("</style>")[1]
+    for part in (
+        primary.plan_digest,
+        signature.printed_name,
+        f"{signature.signed_at:%Y-%m-%d %H:%M:%S} UTC",
+        "I approve this plan",
+        primary.data_digest,
+        primary.algorithm_version.code_digest,
+        "HELD-OUT: fitted on one half",
+        "IN-SAMPLE: descriptive only",
+        "Second implementation",
+        "agrees",
+    ):
+        assert part in html
+
+
+def test_the_exploratory_report_says_so_in_head_sections_margins_and_watermark(exploratory):
+    html = html_of(exploratory)
+
+    assert '<body class="exploratory">' in html
+    assert '<div class="watermark"' in html
+    assert "EXPLORATORY (post hoc): not for primary analysis" in html
+    assert html.count('<span class="tag exploratory">') == html.count("<h2>")
+    assert "PRIMARY RUN" not in html
+
+
+def test_the_report_is_self_contained_and_holds_no_style_attribute_or_script(primary):
+    html = html_of(primary)
+
+    assert not re.search(r"<[^>]+\sstyle=", html)
+    assert "<script" not in html
+    assert re.findall(r'(?:src|href)="(?!#)[^"]+"', html) == []
+
+
+def test_equal_reports_have_equal_bytes(primary):
+    for form in ("html", "json"):
+        assert render_report(primary, form) == render_report(primary, form)
+
+
+def test_the_json_report_holds_everything_that_was_decided(primary):
+    content, content_type = render_report(primary, "json")
+
+    document = json.loads(content)
+    assert content_type == "application/json"
+    assert (document["kind"], document["plan"]["digest"]) == ("primary", primary.plan_digest)
+    assert document["plan"]["signature"]["meaning"] == "I approve this plan"
+    assert [step["rows"] for step in document["row_flow"]] == [120, 0, 120]
+    assert document["summary"]["cross_check"]["passed"] is True
+    assert document["diagnostics"]["held_out"]["evaluable"] is True
+
+
+def test_the_pdf_is_a_pdf_and_deterministic(exploratory):
+    first, content_type = render_report(exploratory, "pdf")
+    again, _ = render_report(exploratory, "pdf")
+
+    assert content_type == "application/pdf"
+    assert first.startswith(b"%PDF-")
+    assert first == again
+
+
+def test_a_refused_run_has_a_report_with_the_gate(people, features):
+    document = plan_document()
+    document["parameters"] = {
+        **document["parameters"],
+        "covariates": [{"name": "site", "kind": "categorical"}],
+    }
+    run = finished(people, features, specification=document)
+
+    html = html_of(run)
+
+    assert "Stops the run" in html
+    assert "HELD-OUT" not in html
+
+
+def test_an_unknown_form_is_refused(primary):
+    with pytest.raises(InvalidInput) as refused:
+        render_report(primary, "docx")
+
+    assert refused.value.errors[0]["field"] == "as"
+
+
+def test_the_served_report_is_allowed_its_own_style_and_no_other(client, people, trial, primary):
+    client.force_login(people.auditor)
+
+    answer = client.get(reverse("run-report", args=[trial.code, primary.pk]))
+
+    style = re.search(r"<style>(.*?)</style>", answer.content.decode(), re.S).group(1)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = answer.headers["Content-Security-Policy"]
+    assert f"style-src 'self' 'sha256-{digest}'" in policy
+    assert "unsafe-inline" not in policy
+
+
+def test_figures_escape_names_and_carry_no_style():
+    effect = FeatureEffect("<b>&left", "mm", 0.5, 0.1, 0.4, 0.1, 0.01, 0.9, 0.2, 0.8)
+
+    svg = figures.effect_figure([effect], 0.05)
+
+    assert "<b>" not in svg
+    assert "style=" not in svg
+    root = ElementTree.fromstring(svg)
+    assert root.tag.endswith("svg")
+    assert "<b>&left" in "".join(root.itertext())
