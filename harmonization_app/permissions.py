@@ -21,6 +21,15 @@ READERS = frozenset(
 )
 
 
+def readable(model: Any, user: Any) -> Any:
+    """Return the rows of a trial-wide model in the trials whose harmonization the user's roles read."""
+    rows = model.objects.visible_to(user)
+    if not user.is_authenticated or user.is_superuser:
+        return rows
+    trials = Membership.objects.filter(user=user, site=None, role__in=READERS, is_active=True)
+    return rows.filter(trial_id__in=trials.values("trial_id"))
+
+
 def require_analyst(user: Any, trial: Trial, act: str) -> None:
     require_role(user, ANALYSTS, trial.pk, None, act)
 
