@@ -130,6 +130,7 @@ def captured_series(*, series: Series, key: str, title: str) -> dict[str, Any]:
 
 
 def _append(actor: Any, row: Protocol, additions: list[dict[str, Any]]) -> Protocol:
+    require_trial_wide_role(actor, VERSION_DRAFTERS, row.trial_id, "change a draft protocol")
     document = dict(row.document)
     taken = {series["key"] for series in document["series"]} & {series["key"] for series in additions}
     if taken:
