@@ -12,6 +12,8 @@ from sites_app.models import Membership, Role
 READ_ONLY = frozenset({Role.SPONSOR, Role.AUDITOR})
 UPLOADERS = frozenset({Role.SITE_COORDINATOR, Role.DATA_MANAGER, Role.TRIAL_ADMINISTRATOR})
 ADMINISTRATORS = frozenset({Role.TRIAL_ADMINISTRATOR})
+# Roles that may be limited to one site; every other one is for the whole trial.
+SITE_ROLES = frozenset({Role.SITE_COORDINATOR, Role.MONITOR, Role.DATA_MANAGER, Role.IMAGING_REVIEWER})
 # Roles that may not know a subject's treatment arm.
 BLINDED = frozenset({Role.SPONSOR, Role.SITE_COORDINATOR, Role.IMAGING_REVIEWER, Role.MONITOR})
 

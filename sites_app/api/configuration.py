@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
+from django.db.models import Q
 from rest_framework import mixins, serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -23,7 +25,7 @@ from sites_app.models import (
     Visit,
     VisitDefinition,
 )
-from sites_app.permissions import ADMINISTRATORS, UPLOADERS, sees_arm
+from sites_app.permissions import ADMINISTRATORS, SITE_ROLES, UPLOADERS, sees_arm
 from sites_app.services import people
 
 SUBJECT_WRITERS = UPLOADERS
@@ -52,6 +54,10 @@ class ScopedSerializer(serializers.ModelSerializer):
         trial = attrs.get("trial") or getattr(self.instance, "trial", None)
         if self.instance is not None and "trial" in attrs and attrs["trial"] != self.instance.trial:
             raise serializers.ValidationError({"trial": "A row stays in its trial."})
+        if self.instance is not None and "site" in attrs and attrs["site"] != self.instance.site:
+            raise serializers.ValidationError(
+                {"site": "A row stays at its site: what was received there names it."}
+            )
         for name, value in attrs.items():
             if trial is not None and getattr(value, "trial_id", trial.pk) != trial.pk:
                 raise serializers.ValidationError({name: "It belongs to another trial."})
@@ -172,6 +178,10 @@ class MembershipSerializer(ScopedSerializer):
         attrs = super().validate(attrs)
         if attrs.get("role") == Role.SITE_COORDINATOR and attrs.get("site") is None:
             raise serializers.ValidationError({"site": "A site coordinator belongs to a site."})
+        if attrs.get("site") is not None and attrs.get("role") not in SITE_ROLES:
+            raise serializers.ValidationError(
+                {"site": "This role is for the whole trial: leave the site out."}
+            )
         return attrs
 
 
@@ -194,19 +204,28 @@ class ConfigurationViewSet(
         return self.model.objects.visible_to(self.request.user).select_related(*self.related)
 
     def perform_create(self, serializer: Any) -> None:
-        self._save(serializer, serializer.validated_data["trial"].pk)
+        given = serializer.validated_data
+        self._save(serializer, given["trial"].pk, _site_of(given))
 
     def perform_update(self, serializer: Any) -> None:
-        self._save(serializer, serializer.instance.trial_id)
+        row = serializer.instance
+        self._save(serializer, row.trial_id, getattr(row, "site_id", None))
 
-    def _save(self, serializer: Any, trial_id: UUID) -> None:
+    def _save(self, serializer: Any, trial_id: UUID, site_id: UUID | None) -> None:
         people.save_configuration(
             actor=self.request.user,
             serializer=serializer,
             trial_id=trial_id,
+            site_id=site_id,
             noun=str(self.model._meta.verbose_name_plural),
             allowed=self.writers,
         )
+
+
+def _site_of(given: Mapping[str, Any]) -> UUID | None:
+    """Return the site of a row that is to be made: its own, or its subject's."""
+    site = given.get("site") or getattr(given.get("subject"), "site", None)
+    return site.pk if site is not None else None
 
 
 class TrialViewSet(ConfigurationViewSet):
@@ -288,6 +307,16 @@ class MembershipViewSet(ConfigurationViewSet):
     related = ("user",)
     serializer_class = MembershipSerializer
     filterset_fields = ["trial", "site", "user", "role", "is_active"]
+
+    def get_queryset(self) -> Any:
+        """A sponsor does not know a site's staff: one who is nothing else sees only the own memberships."""
+        mine = Membership.objects.filter(user=self.request.user, is_active=True)
+        knowing = mine.exclude(role=Role.SPONSOR).values("trial_id")
+        rows = super().get_queryset()
+        if self.request.user.is_superuser:
+            return rows
+        return rows.filter(Q(trial_id__in=knowing) | Q(user=self.request.user))
+
     http_method_names = ["get", "post", "delete", "head", "options"]
 
     def perform_create(self, serializer: Any) -> None:

@@ -10,19 +10,26 @@ from django.db import transaction
 
 from hub.core.audit.services import record
 from hub.core.errors import Conflict
-from hub.core.models import User
 from sites_app.models import LockState, Membership, Trial
 from sites_app.permissions import ADMINISTRATORS, require_role
 
 
 def save_configuration(
-    *, actor: Any, serializer: Any, trial_id: UUID, noun: str, allowed: frozenset[str]
+    *,
+    actor: Any,
+    serializer: Any,
+    trial_id: UUID,
+    site_id: UUID | None,
+    noun: str,
+    allowed: frozenset[str],
 ) -> Any:
-    """Save a validated serializer of a trial's configuration; the actor needs one of the roles `allowed`.
+    """Save a validated serializer of a trial's configuration.
+
+    The actor needs one of the roles `allowed` in the trial, and at the row's site where it has one.
 
     Raises NotAllowed, Conflict where the trial is locked.
     """
-    require_role(actor, allowed, trial_id, None, f"change {noun} of this trial")
+    require_role(actor, allowed, trial_id, site_id, f"change {noun} of this trial")
     with transaction.atomic():
         _require_unlocked(trial_id)
         instance = serializer.instance
@@ -63,10 +70,6 @@ def end_membership(*, actor: Any, membership: Membership) -> Membership:
             new={"active": False},
         )
     return membership
-
-
-def record_login(*, user: User, via: str) -> None:
-    record(actor=user, action="login.succeeded", obj=user, new={"via": via})
 
 
 def _require_unlocked(trial_id: UUID) -> None:
