@@ -18,7 +18,7 @@ urlpatterns = [
     path("health/live", health.live, name="health-live"),
     path("health/ready", health.ready, name="health-ready"),
     path("api/v1/", include(api)),
-    path("accounts/", include("allauth.urls")),
+    path("accounts/", include("hub.core.accounts.urls")),
     path("", include("sites_app.views.urls")),
     path("", include("qc_app.views.urls")),
     path("", include("harmonization_app.views.urls")),

@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
-from django.db import InterfaceError, InternalError, OperationalError
+from django.db import DataError, IntegrityError, InterfaceError, InternalError, OperationalError
 from django.http import Http404
 from rest_framework import exceptions, status
 from rest_framework.response import Response
@@ -70,7 +70,17 @@ def _guard_refusal(error: Exception) -> HubError | None:
     """A database guard (locked row, locked trial) speaks in the same words as the service."""
     if isinstance(error, InternalError) and "hub:" in str(error):
         return Conflict(str(error).split("hub:", 1)[1].splitlines()[0].strip())
+    if isinstance(error, IntegrityError) and (rule := _broken_rule(error)):
+        return Conflict(f"The database keeps to this rule, and nothing was changed: {rule}.")
+    if isinstance(error, DataError):
+        return InvalidInput("A value cannot be stored: a number out of range, or text with a NUL character.")
     return None
+
+
+def _broken_rule(error: IntegrityError) -> str:
+    """Return the rule that a constraint states: constraints of the hub are named as sentences."""
+    diagnostics = getattr(error.__cause__, "diag", None)
+    return str(getattr(diagnostics, "constraint_name", "") or "").replace("_", " ")
 
 
 def _text(error: Exception) -> str:

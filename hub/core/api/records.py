@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from django.conf import settings
+from django.db.models import Q
 from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import mixins, serializers
 from rest_framework.decorators import action
@@ -55,7 +56,9 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, HubViewSet):
     ordering_fields = ["created_at", "finished_at"]
 
     def get_queryset(self) -> Any:
-        return Job.objects.filter(reachable(self.request.user))
+        # A job of the installation belongs to no trial: who asked for it may follow it.
+        own = Q(scope=None, requested_by=self.request.user.pk)
+        return Job.objects.filter(reachable(self.request.user) | own)
 
     @extend_schema(request=None, responses=JobSerializer)
     @action(detail=True, methods=["post"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -12,6 +13,7 @@ from rest_framework.response import Response
 
 from hub.core.api.idempotency_models import IdempotencyRecord
 from hub.core.api.permissions import LoggedIn
+from hub.core.api.problems import PROBLEM_JSON
 from hub.core.canonical import digest
 from hub.core.errors import Conflict, InvalidInput
 
@@ -55,9 +57,22 @@ class HubViewSet(viewsets.GenericViewSet):
     def handle_exception(self, exc: Exception) -> Response:
         if isinstance(exc, _Repeated):
             return Response(
-                exc.record.body, status=exc.record.status, headers={"Idempotency-Replayed": "true"}
+                exc.record.body,
+                status=exc.record.status,
+                headers={"Idempotency-Replayed": "true"},
+                content_type=PROBLEM_JSON if exc.record.status >= 400 else None,
             )
-        return super().handle_exception(exc)
+        try:
+            return super().handle_exception(exc)
+        except Exception:
+            self._forget_reservation()
+            raise
+
+    def _forget_reservation(self) -> None:
+        """Give the key free where the request failed in a way that answers nothing."""
+        record: IdempotencyRecord | None = getattr(self, "_idempotency", None)
+        if record is not None and record.status is None:
+            record.delete()
 
     def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
         response = super().finalize_response(request, response, *args, **kwargs)
@@ -96,7 +111,5 @@ def _reserve(request: Request, key: str) -> IdempotencyRecord:
 
 
 def _plain(response: Response) -> Any:
-    import json
-
     response.render()
     return json.loads(response.rendered_content or b"null")
