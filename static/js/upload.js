@@ -69,6 +69,7 @@ class Transfer {
 
   async run() {
     this.list.reset(this.items);
+    panel.scrollIntoView({ block: "start" });
     this.step("Reading the files", 0);
     await digestAll(this.items, (done) => this.step("Reading the files", done / this.items.length), () => this.control.signal.aborted);
     this.control.signal.throwIfAborted();
@@ -155,6 +156,7 @@ class Transfer {
     if (result.querySelector("[data-final]")?.dataset.final !== "yes") await final;
     for await (const page of outcomes(`${this.address}files/`, {})) for (const file of page) this.conclude(file);
     this.list.reset(this.items);
+    result.scrollIntoView({ block: "start" });
     this.step("Finished", 1);
     part("figures").textContent = "";
   }
@@ -190,7 +192,6 @@ async function start(event) {
   result.replaceChildren();
   panel.hidden = false;
   part("cancel").hidden = false;
-  panel.scrollIntoView({ block: "start" });
   await attempt(() => transfer.run());
 }
 

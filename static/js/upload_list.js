@@ -3,12 +3,14 @@ const ROWS_AT_ONCE = 200;
 const ORDER = ["failed", "quarantined", "rejected", "duplicate", "ignored", "running", "queued", "received", "accepted"];
 const WORDS = { queued: "waiting", running: "sending", received: "arrived", failed: "not sent" };
 
+// In the units of the server's pages (Django's filesizeformat).
 export function bytes(size) {
-  const units = ["B", "kB", "MB", "GB", "TB"];
-  const power = size ? Math.min(Math.floor(Math.log10(size) / 3), 4) : 0;
-  return `${(size / 1000 ** power).toFixed(power && size / 1000 ** power < 100 ? 1 : 0)} ${units[power]}`;
+  const units = ["bytes", "KB", "MB", "GB", "TB"];
+  const power = size ? Math.min(Math.floor(Math.log2(size) / 10), 4) : 0;
+  return `${(size / 1024 ** power).toFixed(power ? 1 : 0)} ${units[power]}`;
 }
 
+const byName = new Intl.Collator(undefined, { numeric: true });
 const csvCell = (text) => `"${String(/^[=+\-@]/.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`;
 
 export class FileList {
@@ -67,7 +69,7 @@ export class FileList {
     const rank = (item) => ORDER.indexOf(item.state);
     return this.items
       .filter((item) => (!this.only || item.state === this.only) && item.path.toLowerCase().includes(this.find))
-      .sort((a, b) => rank(a) - rank(b));
+      .sort((a, b) => rank(a) - rank(b) || byName.compare(a.path, b.path));
   }
 
   filterButton(value, word, count) {
@@ -93,6 +95,7 @@ export class FileList {
     for (const text of cells) row.insertCell().textContent = text;
     row.cells[0].className = "file-name";
     row.cells[1].className = "num";
+    row.cells[3].className = "words";
     row.cells[2].append(this.chip(item.state));
     return row;
   }
