@@ -52,8 +52,10 @@ def grid(request: HttpRequest, trial: Trial) -> HttpResponse:
 @trial_page(roles=EVERY_ROLE)
 def metric(request: HttpRequest, trial: Trial) -> HttpResponse:
     """The chosen metric's values per scanner; answers a fragment."""
-    site = chosen_site(request, trial)
-    return render(request, "qc/_dashboard_metric.html", metric_context(request, trial, site))
+    context = metric_context(
+        request, trial, chosen_site(request, trial), fixed=request.GET.get("fixed") == "yes"
+    )
+    return render(request, "qc/_dashboard_metric.html", context)
 
 
 def _row(card: SiteScorecard) -> list[Any]:

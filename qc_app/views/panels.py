@@ -61,8 +61,13 @@ def _page(count: int, number: int) -> Page:
     return Paginator(range(count), GRID_PAGE).get_page(number)
 
 
-def metric_context(request: HttpRequest, trial: Trial, site: Site | None = None) -> dict[str, Any]:
-    """Return what the metric panel shows: choices, the distribution per scanner and over time."""
+def metric_context(
+    request: HttpRequest, trial: Trial, site: Site | None = None, *, fixed: bool = False
+) -> dict[str, Any]:
+    """Return what the metric panel shows: choices, the distribution per scanner and over time.
+
+    `fixed`: the page is about `site` alone, so that no other can be chosen.
+    """
     expected = expected_series(trial)
     series = _chosen_series(expected, request.GET.get("series", ""))
     if series is None:
@@ -80,6 +85,8 @@ def metric_context(request: HttpRequest, trial: Trial, site: Site | None = None)
         "metric_name": name,
         "metric_definition": METRICS[name],
         "metric_site": site.code if site else "",
+        "metric_fixed_site": fixed,
+        "metric_sites": Site.objects.visible_to(request.user).filter(trial=trial),
         "distribution": distribution,
         **_metric_charts(request, trial, series, distribution),
     }

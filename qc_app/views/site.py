@@ -40,7 +40,7 @@ def site(request: HttpRequest, trial: Trial, site_code: str) -> HttpResponse:
         "scanners": scanner_rows(request.user, trial, row),
         "changes": ChangeEvent.objects.filter(site=row).select_related("scanner")[:_LISTED],
     }
-    context |= grid_context(request, trial, row) | metric_context(request, trial, row)
+    context |= grid_context(request, trial, row) | metric_context(request, trial, row, fixed=True)
     return render(request, "qc/site.html", context)
 
 

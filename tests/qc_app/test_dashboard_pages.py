@@ -461,3 +461,18 @@ def test_deviations_that_are_rejected_leave_figures_and_pareto(trial, sponsor):
     assert figure(html, "open-deviations") == "0"
     assert figure(html, "first-pass") == "100 %"
     assert 'id="pareto-data"' not in html
+
+
+def test_the_choice_of_metrics_follows_the_chosen_series(trial, sponsor):
+    document = protocol_document()
+    document["series"].append({"key": "ct", "title": "CT", "modality": "CT", "match": [], "rules": []})
+    parsed = parse_protocol(document)
+    Protocol.objects.filter(trial=trial).update(state=VersionState.SUPERSEDED)
+    ProtocolFactory(trial=trial, version=2, locked=True, document=dict(parsed.document), digest=parsed.digest)
+
+    html = page(
+        sponsor, "trial-dashboard-metric", series="ct", metric="snr_residual", site="S01", fixed="yes"
+    )
+
+    assert '<option value="air_hu"' in html and "snr_residual" not in html
+    assert '<input type="hidden" name="site" value="S01">' in html
