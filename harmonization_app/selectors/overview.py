@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from harmonization_app.algorithms.registry import ALGORITHMS, source_digest
 from harmonization_app.models import (
     AlgorithmVersion,
     AlgorithmVersionState,
@@ -52,10 +53,14 @@ def _features(user: Any, trial: Trial) -> tuple[bool, str]:
 
 
 def _algorithms() -> tuple[bool, str]:
-    states = list(AlgorithmVersion.objects.values_list("state", flat=True))
+    present = {source_digest(algorithm) for algorithm in ALGORITHMS.values()}
+    rows = list(AlgorithmVersion.objects.values_list("state", "code_digest"))
+    states = [state for state, code in rows if code in present]
     locked = states.count(AlgorithmVersionState.LOCKED)
     if locked:
         return True, f"{locked} locked here."
+    if any(state == AlgorithmVersionState.LOCKED for state, _ in rows):
+        return False, "What was locked is not the present code: verify and lock the present version."
     if AlgorithmVersionState.VERIFIED in states:
         return False, "Verified here, not locked yet: an administrator locks it."
     return False, "Reproduce the reference results here, then lock the version."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree
@@ -28,9 +29,12 @@ MOST_FEATURES = 40
 WIDTH_IN = 7.0
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
-_STYLE: dict[str, Any] = {
+# One drawing at a time: matplotlib's settings belong to the whole process.
+_DRAWING = threading.Lock()
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "hub-report",
+    "text.parse_math": False,
     "font.family": ["DejaVu Sans", "sans-serif"],
     "font.size": 8.0,
     "axes.spines.top": False,
@@ -157,9 +161,9 @@ def _svg(draw: Callable[[Axes], None], height_in: float) -> str:
 
 
 def _svg_of(draw: Callable[[Figure], None], height_in: float) -> str:
-    with matplotlib.rc_context(_STYLE):
+    with _DRAWING, matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
-        canvas = FigureCanvasSVG(figure)
+        canvas: Any = FigureCanvasSVG(figure)
         draw(figure)
         buffer = io.BytesIO()
         canvas.print_svg(buffer, metadata={"Date": None, "Creator": None})

@@ -88,7 +88,7 @@ def test_a_statistician_reads_a_run_and_downloads_it(world: World, visitor: Visi
     expect(page.locator(".primary-banner")).to_contain_text("PRIMARY RUN")
     expect(page.get_by_text("HELD-OUT evidence")).to_be_visible()
     expect(page.locator(".chart svg")).to_have_count(7)
-    page.get_by_label("Effect of").select_option("age|mm3")
+    page.get_by_label("Effect of", exact=True).select_option("age|mm3")
     expect(page.locator("#covariate")).to_contain_text("mm3 per unit of age")
     expect(page.locator("#covariate .chart svg")).to_have_count(1)
     with page.expect_download() as started:
@@ -114,6 +114,7 @@ def test_an_exploratory_run_cannot_be_taken_for_a_primary_one(world: World, visi
         page.locator(".run-page section.panel").count()
     )
     page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    page.wait_for_timeout(300)
     assert visitor.overflow_px() == 0
 
 
