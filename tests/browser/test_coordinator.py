@@ -118,7 +118,7 @@ def test_upload_of_a_folder_to_its_verdicts(
     expect(page.locator("#rules")).to_contain_text("2300 ± 10 ms")
 
 
-def test_a_refused_submission_says_why_and_can_be_cancelled(
+def test_a_refused_transfer_says_why_and_goes_on_where_it_ended(
     world: World, visitor: Visitor, worker: object, tmp_path: Path
 ) -> None:
     folder = written(tmp_path / "visit", simulate_mr(slices=4, seed=3))
