@@ -11,7 +11,7 @@ from django.core.paginator import Page, Paginator
 from django.http import HttpRequest
 from django.urls import reverse
 
-from qc_app import charts
+from qc_app import metric_charts
 from qc_app.metrics.registry import METRICS
 from qc_app.protocol.model import ExpectedSeries
 from qc_app.selectors.charts import alert_points, bounds_of, default_metric, expected_series, metric_choices
@@ -105,10 +105,10 @@ def _metric_charts(
     axis = axis_title(distribution.label, distribution.unit)
     shown = distribution.scanners
     links = {item.scanner_id: reverse("trial-scanner", args=[trial.code, item.scanner_id]) for item in shown}
-    extent = charts.extent_of(shown)
+    extent = metric_charts.extent_of(shown)
     drawn = []
     for place, item in enumerate(shown[:SCANNERS_DRAWN]):
-        options = charts.over_time(
+        options = metric_charts.over_time(
             item, axis, bounds, alerts.get(item.scanner_id, ()), extent, _series_links(trial, item)
         )
         drawn.append({"id": f"over-time-{place}", "scanner": item, "options": options})
@@ -122,7 +122,7 @@ def _metric_charts(
     ]
     return {
         "metric_bounds": bounds,
-        "boxes_chart": charts.boxes(shown[: 2 * SCANNERS_DRAWN], axis, bounds, links),
+        "boxes_chart": metric_charts.boxes(shown[: 2 * SCANNERS_DRAWN], axis, bounds, links),
         "over_time": drawn,
         "metric_rows": rows,
     }

@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST
 
-from qc_app import charts
+from qc_app import metric_charts
 from qc_app.metrics.registry import METRICS
 from qc_app.models import ChangeEvent, DriftAlert
 from qc_app.permissions import MONITORING_REVIEWERS, can_review_monitoring
@@ -109,7 +109,7 @@ def _control_context(request: HttpRequest, trial: Trial, row: Scanner) -> dict[s
         chart = control_chart(request.user, row, metric=name, expected_key=key)
         links = {point.series_id: series_url(trial, point.series_id) for point in chart.points}
         axis = axis_title(chart.label, chart.unit)
-        context |= {"control": chart, "control_chart": charts.control(chart, axis, links)}
+        context |= {"control": chart, "control_chart": metric_charts.control(chart, axis, links)}
     return context
 
 
