@@ -4,10 +4,11 @@ import os
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "hub.settings.production")
 
-from django.core.asgi import get_asgi_application
+import django
 
-django_application = get_asgi_application()
+django.setup(set_prefix=False)
 
 from hub.core.api.body_guard import BodyGuard  # noqa: E402
+from hub.core.api.threads import ReusedThreadsHandler  # noqa: E402
 
-application = BodyGuard(django_application)
+application = BodyGuard(ReusedThreadsHandler())
