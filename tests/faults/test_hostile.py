@@ -24,10 +24,10 @@ def _peak_bytes(pid: int) -> int:
     return int(found.group(1)) * 1024 if found else 0
 
 
-def _send(load: Load, hostile: Hostile) -> tuple[str, float]:
+def _send(load: Load, hostile: Hostile, seen: Sent) -> tuple[str, float]:
     """Send a hostile body and complete its submission; return its final state and the seconds until then."""
     (archive,) = load.archives(1, slices=1, matrix=32)
-    client = CarefulClient(load.hub, Sent())
+    client = CarefulClient(load.hub, seen)
     submission = load.open(client, archive.subject)
     headers = {"Content-Type": hostile.content_type}
     path = f"submissions/{submission}/files/"
@@ -49,15 +49,16 @@ def _processes(hub: PrivateHub) -> list[int]:
 
 def test_hostile_files_are_refused_and_harm_nothing(hub: PrivateHub, load: Load) -> None:
     before = {pid: _peak_bytes(pid) for pid in _processes(hub)}
-    slow, taken = [], []
+    slow, taken, seen = [], [], Sent()
     for hostile in hostile_files():
-        state, waited = _send(load, hostile)
+        state, waited = _send(load, hostile, seen)
         if waited > FINAL_WITHIN_S:
             slow.append((hostile.name, waited))
         if state not in REFUSED and not hostile.harmless:
             taken.append((hostile.name, state))
 
     assert (slow, taken) == ([], [])
+    assert max(seen.statuses) < 500
     assert _processes(hub) == list(before)
     assert [pid for pid, peak in before.items() if _peak_bytes(pid) - peak > PEAK_RISE_BYTES] == []
     assert not Path("/tmp/evil.dcm").exists()
