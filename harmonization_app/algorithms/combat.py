@@ -8,6 +8,7 @@ cases.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from harmonization_app.algorithms.base import (
     Capabilities,
     Dataset,
     Finding,
+    FloatArray,
     Result,
     require_no_stops,
 )
@@ -30,7 +32,8 @@ from harmonization_app.algorithms.design import (
 )
 from harmonization_app.algorithms.location_scale import Moments, affine_parameters, shrink, standardize
 from harmonization_app.algorithms.model import Model
-from harmonization_app.algorithms.specification import Specification, parameters_schema
+from harmonization_app.algorithms.options import check_parameters
+from harmonization_app.algorithms.specification import Specification, method_schema
 from harmonization_app.diagnostics import gate
 
 
@@ -61,6 +64,7 @@ class Combat(Algorithm):
         "harmonization_app.algorithms.kernel",
         "harmonization_app.algorithms.location_scale",
         "harmonization_app.algorithms.model",
+        "harmonization_app.algorithms.options",
         "harmonization_app.algorithms.specification",
         "harmonization_app.diagnostics.gate",
         "harmonization_app.diagnostics.gate_batches",
@@ -70,10 +74,21 @@ class Combat(Algorithm):
     )
 
     def parameters_schema(self) -> dict[str, Any]:
-        return parameters_schema()
+        return method_schema()
 
     def validate(self, dataset: Dataset, specification: Specification) -> tuple[Finding, ...]:
-        return gate.check(dataset, specification)
+        own = check_parameters(self.parameters_schema(), specification)
+        if not self.capabilities.missing_values:
+            specification = replace(specification, missing_values="refuse")
+        return (*own, *gate.check(dataset, specification))
+
+    def design(self, dataset: Dataset, specification: Specification) -> Design:
+        """Return batches and covariate columns of a dataset that passed `validate`."""
+        return build_design(dataset, specification)
+
+    def covariate_columns(self, model: Model, dataset: Dataset) -> FloatArray:
+        """Return the covariate columns of scans to correct, as they were when `model` was fitted."""
+        return code_covariates(dataset, model.coding)
 
     def fit(self, dataset: Dataset, specification: Specification) -> Model:
         """Estimate batch effects; see Algorithm.fit. The model's `facts` hold the findings of the gate."""
@@ -84,7 +99,7 @@ class Combat(Algorithm):
     def apply(self, model: Model, dataset: Dataset) -> Result:
         """Correct scans of known batches with their own covariates, by frozen parameters."""
         dataset = select_features(dataset, model.features)
-        findings = gate.check_apply(model, dataset)
+        findings = gate.check_apply(model, dataset, missing_values=self.capabilities.missing_values)
         require_no_stops(findings)
         return self.correct(model, dataset, findings)
 
@@ -93,7 +108,7 @@ class Combat(Algorithm):
     ) -> Model:
         """Return the model of a dataset that passed `validate` with `findings`."""
         dataset = select_features(dataset, specification.features)
-        design = build_design(dataset, specification)
+        design = self.design(dataset, specification)
         grouping = kernel.group_rows(design.codes, len(design.batches))
         statistics = kernel.fit_statistics(dataset.values, grouping, design.covariates)
         moments = standardize(dataset, design, statistics, specification)
@@ -105,7 +120,7 @@ class Combat(Algorithm):
         position = {batch: index for index, batch in enumerate(model.batches)}
         codes = np.array([position[level] for level in levels], dtype=np.int64)[own_codes]
         arrays = model.arrays
-        covariates = (code_covariates(dataset, model.coding) - arrays["centre"]) / arrays["scale"]
+        covariates = (self.covariate_columns(model, dataset) - arrays["centre"]) / arrays["scale"]
         slopes, offsets = affine_parameters(arrays)
         grouping = kernel.group_rows(codes, len(model.batches))
         values = kernel.apply_affine(

@@ -33,7 +33,8 @@ from harmonization_app.algorithms.base import (
 )
 from harmonization_app.algorithms.design import Design, as_number, build_design, level_text, select_features
 from harmonization_app.algorithms.model import Model
-from harmonization_app.algorithms.specification import Specification, parameters_schema
+from harmonization_app.algorithms.options import check_parameters
+from harmonization_app.algorithms.specification import Specification, method_schema
 from harmonization_app.diagnostics import gate
 
 # Rounding of a covariate to 32 bits, in its SD, beyond which results would leave the stated 5e-7 SD.
@@ -70,6 +71,7 @@ class NeuroCombat(Algorithm):
         "harmonization_app.algorithms.kernel",
         "harmonization_app.algorithms.model",
         "harmonization_app.algorithms.neurocombat",
+        "harmonization_app.algorithms.options",
         "harmonization_app.algorithms.specification",
         "harmonization_app.diagnostics.gate",
         "harmonization_app.diagnostics.gate_batches",
@@ -80,7 +82,7 @@ class NeuroCombat(Algorithm):
     )
 
     def parameters_schema(self) -> dict[str, Any]:
-        schema = parameters_schema()
+        schema = method_schema()
         schema["properties"]["parametric"] = {"const": True, "default": True}
         schema["properties"]["reference_batch"] = {"type": "null", "default": None}
         schema["properties"]["missing_values"] = {"const": "refuse", "default": "refuse"}
@@ -90,6 +92,7 @@ class NeuroCombat(Algorithm):
     def validate(self, dataset: Dataset, specification: Specification) -> tuple[Finding, ...]:
         """Return the findings of the common gate and the refusals of what the package gets wrong."""
         own = [*_unsupported(specification)]
+        own += _extra_parameters(specification)
         findings = gate.check(dataset, replace(specification, missing_values="refuse"))
         if not any(finding.severity == "stop" for finding in (*own, *findings)):
             own += _precision(dataset, specification)
@@ -141,6 +144,12 @@ def _unsupported(specification: Specification) -> list[Finding]:
     }
     advice = " Plan the algorithm combat instead."
     return [Finding(code, "stop", text + advice) for code, (present, text) in reasons.items() if present]
+
+
+def _extra_parameters(specification: Specification) -> list[Finding]:
+    """Return stops for columns and options that only other methods know."""
+    common = Specification(options=specification.options, batch_variables=specification.batch_variables)
+    return check_parameters(method_schema(), common)
 
 
 def _precision(dataset: Dataset, specification: Specification) -> list[Finding]:

@@ -13,12 +13,20 @@ from typing import Any
 
 from harmonization_app.algorithms.base import Algorithm
 from harmonization_app.algorithms.combat import Combat
+from harmonization_app.algorithms.covbat import CovBat
 from harmonization_app.algorithms.neurocombat import NeuroCombat
 from hub.core.canonical import canonical_json
 from hub.core.errors import NotFound
 
 ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType(
-    {algorithm.id: algorithm for algorithm in (Combat(), NeuroCombat())}
+    {
+        algorithm.id: algorithm
+        for algorithm in (
+            Combat(),
+            NeuroCombat(),
+            CovBat(),
+        )
+    }
 )
 
 

@@ -69,7 +69,9 @@ class Specification:
     """Parameters of a harmonization, complete and immutable.
 
     `merge_batches` maps a batch label to the label it is pooled under. `features` empty means all features;
-    `pools` empty means one pool of all of them.
+    `pools` empty means one pool of all of them. `subject` and `time` name columns of the table for methods and
+    diagnostics that follow a subject; `batch_variables` columns for methods that correct several batch
+    variables in order; `options` holds what one method alone knows, as its own schema says.
     """
 
     covariates: tuple[Covariate, ...] = ()
@@ -87,6 +89,17 @@ class Specification:
     duplicate_values: Literal["warn", "stop"] = "warn"
     maximum_condition: float = 1000.0
     seed: int = 20260101
+    subject: str | None = None
+    time: str | None = None
+    batch_variables: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the table's columns, beside batch and features, that the dataset must carry, each once."""
+        named = [covariate.name for covariate in self.covariates]
+        named += [name for name in (self.subject, self.time, *self.batch_variables) if name is not None]
+        return tuple(dict.fromkeys(named))
 
     @property
     def minimum_scans(self) -> int:
@@ -101,13 +114,14 @@ class Specification:
     def to_json(self) -> dict[str, Any]:
         """Return the parameters as plain JSON values, every default written out."""
         document = asdict(self)
-        for key in ("covariates", "features", "pools"):
+        for key in ("covariates", "features", "pools", "batch_variables"):
             document[key] = list(document[key])
         for covariate in document["covariates"]:
             covariate["levels"] = list(covariate["levels"])
         for pool in document["pools"]:
             pool["features"] = list(pool["features"])
         document["merge_batches"] = dict(self.merge_batches)
+        document["options"] = dict(self.options)
         return document
 
     @classmethod
@@ -130,6 +144,7 @@ class Specification:
             FeaturePool(item["name"], tuple(item["features"])) for item in values.get("pools", ())
         )
         values["features"] = tuple(values.get("features", ()))
+        values["batch_variables"] = tuple(values.get("batch_variables", ()))
         values["batch_size"] = BatchSizePolicy(**values.get("batch_size", {}))
         values["overlap"] = OverlapPolicy(**values.get("overlap", {}))
         return cls(**values)
@@ -229,6 +244,23 @@ def _policy_schemas() -> dict[str, Any]:
     }
 
 
+def _column_schemas() -> dict[str, Any]:
+    def column(description: str) -> dict[str, Any]:
+        return {
+            "type": ["string", "null"],
+            "minLength": 1,
+            "default": None,
+            "description": description,
+        }
+
+    return {
+        "subject": column("column that names the subject of each scan"),
+        "time": column("column with the time of each scan"),
+        "batch_variables": _string_list("columns to correct for, one after the other, in this order"),
+        "options": {"type": "object", "default": {}, "description": "parameters of this method alone"},
+    }
+
+
 def parameters_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of the parameters shared by the ComBat family, with explicit defaults."""
     covariates = {
@@ -255,8 +287,26 @@ def parameters_schema() -> dict[str, Any]:
             "pools": pools,
             "merge_batches": {"type": "object", "additionalProperties": {"type": "string"}, "default": {}},
             **_policy_schemas(),
+            **_column_schemas(),
         },
     }
+
+
+def method_schema(
+    options: Mapping[str, Any] | None = None, fixed: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the shared schema with the `options` (properties by name) of one method.
+
+    `fixed` names shared parameters of which the method knows one value only.
+    """
+    schema = parameters_schema()
+    properties = schema["properties"]
+    for name, value in {"batch_variables": [], **(fixed or {})}.items():
+        if properties[name].get("description"):
+            properties[name] = {"description": properties[name]["description"]}
+        properties[name] |= {"const": value, "default": value}
+    properties["options"] |= {"additionalProperties": False, "properties": dict(options or {})}
+    return schema
 
 
 @cache

@@ -28,6 +28,7 @@ from harmonization_app.diagnostics.gate_values import (
     check_features,
     check_values,
     infinite_cells,
+    missing_cells,
     suspect_blocks,
 )
 from harmonization_app.diagnostics.wording import listed, stops
@@ -63,8 +64,11 @@ def _incomplete(findings: list[Finding], dataset: Dataset) -> list[int]:
     return [index for index, name in enumerate(dataset.features) if name in named] if named else []
 
 
-def check_apply(model: Model, dataset: Dataset) -> tuple[Finding, ...]:
-    """Return all findings on correcting `dataset` by a fitted model: known batches, covariates complete."""
+def check_apply(model: Model, dataset: Dataset, *, missing_values: bool = True) -> tuple[Finding, ...]:
+    """Return all findings on correcting `dataset` by a fitted model: known batches, covariates complete.
+
+    Without `missing_values` an empty cell stops as well.
+    """
     findings: list[Finding] = []
     if dataset.units != model.units:
         differing = tuple(
@@ -78,7 +82,10 @@ def check_apply(model: Model, dataset: Dataset) -> tuple[Finding, ...]:
         findings.append(Finding("units_differ", "stop", message, columns=differing))
     findings += _apply_batches(model, dataset)
     findings += _apply_covariates(model, dataset)
-    findings += infinite_cells(dataset, suspect_blocks(dataset.values))
+    suspects = suspect_blocks(dataset.values)
+    findings += infinite_cells(dataset, suspects)
+    if not missing_values:
+        findings += missing_cells(dataset, suspects)
     return tuple(findings)
 
 

@@ -38,7 +38,7 @@ def check_values(
     suspects = suspect_blocks(dataset.values)
     findings = infinite_cells(dataset, suspects)
     missing = _columns_with_nan(dataset.values, suspects)
-    findings += _missing_cells(dataset, specification, missing)
+    findings += _missing_cells(dataset, missing, refused=specification.missing_values == "refuse")
     uniform = _uniform_columns(dataset.values)
     if uniform:
         names = tuple(dataset.features[i] for i in uniform)
@@ -103,13 +103,18 @@ def _uniform_columns(values: FloatArray) -> list[int]:
     return found
 
 
-def _missing_cells(dataset: Dataset, specification: Specification, columns: list[int]) -> list[Finding]:
+def missing_cells(dataset: Dataset, suspects: list[slice]) -> list[Finding]:
+    """Return a stop that names the rows and columns of empty cells, for methods that take none."""
+    columns = _columns_with_nan(dataset.values, suspects)
+    return _missing_cells(dataset, columns, refused=True)
+
+
+def _missing_cells(dataset: Dataset, columns: list[int], *, refused: bool) -> list[Finding]:
     if not columns:
         return []
     absent = np.isnan(dataset.values[:, columns])
     rows = tuple(dataset.rows[i] for i in np.flatnonzero(absent.any(axis=1)))
     names = tuple(dataset.features[i] for i in columns)
-    refused = specification.missing_values == "refuse"
     message = (
         f"{int(absent.sum())} cell(s) are missing, in {len(rows)} row(s) of feature(s) {listed(names)}"
         + (

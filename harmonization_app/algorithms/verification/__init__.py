@@ -75,9 +75,9 @@ def verify(algorithm_id: str, reference_dir: Path | None = None) -> Verification
         _compare(
             algorithm, f"suite/{case.name}", case.dataset, case.specification, case.expected, None, case.new
         )
-        for case in load_suite()
+        for case in load_suite(algorithm.id)
     ]
-    for reference in reference_cases(reference_dir) if reference_dir else ():
+    for reference in reference_cases(reference_dir, algorithm.id) if reference_dir else ():
         dataset, new = reference.dataset, None
         if reference.train:
             dataset, new = dataset.select(reference.train), dataset.select(reference.test)

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 
 from harmonization_app.algorithms.base import Dataset, FloatArray, Result
+from harmonization_app.algorithms.design import select_features
+from harmonization_app.algorithms.verification.coding import plain_batches, plain_covariates
+from harmonization_app.algorithms.verification.methods import has_plain_method, plain_method
 from harmonization_app.algorithms.verification.plain import plain_combat
 from hub.core.errors import InvalidInput
 
@@ -37,14 +40,16 @@ def cross_check(dataset: Dataset, result: Result, tolerance_sd: float = TOLERANC
     """
     model = result.model
     specification = model.specification
+    if has_plain_method(model.algorithm):
+        return _cross_check_method(dataset, result, tolerance_sd)
     if model.flags.get("unusable"):
         raise InvalidInput(
             "The cross-check does not cover features passed through for lack of observed scans."
         )
     columns = [dataset.features.index(name) for name in model.features]
     values = dataset.values[:, columns]
-    batches = [specification.merge_batches.get(str(label), str(label)) for label in dataset.batches]
-    covariates = _covariates(dataset, result)
+    batches = plain_batches(dataset, specification)
+    covariates = plain_covariates(dataset, specification)
     expected = values.copy()
     pools = {pool.name: pool.features for pool in specification.pools} or {"all": model.features}
     equal: bool | None = True if specification.eb and model.iterations else None
@@ -66,6 +71,18 @@ def cross_check(dataset: Dataset, result: Result, tolerance_sd: float = TOLERANC
     return CrossCheck(difference, tolerance_sd, equal, equal is not False and difference <= tolerance_sd)
 
 
+def _cross_check_method(dataset: Dataset, result: Result, tolerance_sd: float) -> CrossCheck:
+    """Compute a result of another method than ComBat again by its own plain implementation."""
+    model = result.model
+    chosen = select_features(dataset, model.features)
+    try:
+        expected = plain_method(model.algorithm).correct(chosen, model.specification, chosen)
+    except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
+        raise InvalidInput(f"The plain implementation cannot compute this case: {error}.") from error
+    difference = max_difference_sd(result.values, expected, chosen.values)
+    return CrossCheck(difference, tolerance_sd, None, difference <= tolerance_sd)
+
+
 def max_difference_sd(values: FloatArray, expected: FloatArray, raw: FloatArray) -> float:
     """Return the largest difference in population SD of the raw feature; infinity where only one side is
     missing.
@@ -75,24 +92,3 @@ def max_difference_sd(values: FloatArray, expected: FloatArray, raw: FloatArray)
     spread = np.nanstd(raw, axis=0)
     difference = np.abs(values - expected) / np.where(spread > 0, spread, 1.0)
     return float(np.nanmax(difference)) if np.isfinite(np.nanmax(difference)) else float("inf")
-
-
-def _covariates(dataset: Dataset, result: Result) -> FloatArray:
-    """Return the covariates coded afresh, by comparison of texts and not by the kernel's coding."""
-    columns = []
-    for covariate in result.model.specification.covariates:
-        values = dataset.covariates[covariate.name]
-        if covariate.kind == "continuous":
-            columns.append(np.array([float(value) for value in values]))  # type: ignore[arg-type]
-            continue
-        texts = np.array([_text(value) for value in values])
-        levels = sorted(set(texts.tolist()))
-        reference = covariate.reference if covariate.reference is not None else levels[0]
-        columns += [(texts == level).astype(float) for level in levels if level != reference]
-    return np.column_stack(columns) if columns else np.empty((len(dataset.rows), 0))
-
-
-def _text(value: object) -> str:
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value).strip()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,16 @@ class ReferenceCase:
     test: tuple[int, ...] = ()
 
 
-def reference_cases(folder: Path) -> Iterator[ReferenceCase]:
-    """Yield the ComBat cases below `folder` in order of name. Raises InvalidInput where it holds none."""
+# Which published cases a method must reproduce; a method without an entry has no published result.
+CASES_BY_METHOD: Mapping[str, tuple[str, ...]] = {
+    "combat": COMBAT_CASES,
+    "neurocombat": COMBAT_CASES,
+    "covbat": ("h",),
+}
+
+
+def reference_cases(folder: Path, algorithm_id: str = "combat") -> Iterator[ReferenceCase]:
+    """Yield a method's cases below `folder` in order of name. Raises InvalidInput where it holds no index."""
     index = folder / "INDEX.tsv"
     if not index.is_file():
         raise InvalidInput(
@@ -52,7 +60,7 @@ def reference_cases(folder: Path) -> Iterator[ReferenceCase]:
     for line in sorted(index.read_text("utf-8").splitlines()[1:]):
         name = line.split("\t")[0]
         kind = name.split("_")[0]
-        if kind in COMBAT_CASES:
+        if kind in CASES_BY_METHOD.get(algorithm_id, ()):
             yield _case(folder, name, kind)
 
 

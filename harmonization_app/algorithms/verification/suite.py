@@ -1,7 +1,8 @@
 """The small verification suite inside the package: our own inputs, expected results stored as numbers.
 
-The expected results were computed once by `plain.py` and are stored in `suite.json`; `build_suite` computes
-them anew, so that a test can show that the stored numbers are those of the plain implementation.
+The expected results were computed once by `plain.py` and are stored in `suite.json`, those of other methods by
+the modules of `methods` in `suites/`; `build_suite` and `build_method_suite` compute them anew, so that a test
+can show that the stored numbers are those of the plain implementation.
 """
 
 from __future__ import annotations
@@ -15,21 +16,16 @@ from typing import Any
 import numpy as np
 
 from harmonization_app.algorithms.base import Dataset, FloatArray
-from harmonization_app.algorithms.specification import (
-    BatchSizePolicy,
-    Covariate,
-    OverlapPolicy,
-    Specification,
+from harmonization_app.algorithms.specification import Covariate, Specification
+from harmonization_app.algorithms.verification.inputs import (
+    NO_OVERLAP_LIMIT,
+    SEED,
+    SMALL_BATCHES,
+    case_input,
+    make_input,
 )
+from harmonization_app.algorithms.verification.methods import has_plain_method, plain_method
 from harmonization_app.algorithms.verification.plain import plain_apply, plain_combat
-
-SEED = 41
-SITE_SIZES = {"north": 14, "south": 11, "west": 17}
-FEATURES = 12
-NEW_SCANS = 9
-# The cases test arithmetic on small batches, which a plan would have to justify.
-SMALL_BATCHES = BatchSizePolicy(2, 2, 20, 2, 1)
-NO_OVERLAP_LIMIT = OverlapPolicy(warn_smd_above=10.0, minimum_overlap=0.0)
 
 MODES: dict[str, dict[str, Any]] = {
     "eb": {},
@@ -48,6 +44,9 @@ MODES: dict[str, dict[str, Any]] = {
 }
 
 
+__all__ = ["SuiteCase", "build_method_suite", "build_suite", "load_suite", "make_input"]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SuiteCase:
     """One case: what goes in, what must come out. `new` holds scans to correct by the fitted model, if
@@ -59,31 +58,6 @@ class SuiteCase:
     specification: Specification
     expected: FloatArray
     new: Dataset | None = None
-
-
-def make_input(rows_per_site: dict[str, int], seed: int) -> Dataset:
-    """Return simulated thickness-like values (mm) with age and sex effects and planted site shifts and
-    scales.
-    """
-    random = np.random.default_rng(seed)
-    sites = [site for site, size in rows_per_site.items() for _ in range(size)]
-    order = random.permutation(len(sites))
-    codes = np.array([list(rows_per_site).index(sites[i]) for i in order])
-    age, sex = random.uniform(40, 85, len(order)).round(2), random.integers(0, 2, len(order))
-    level = random.uniform(1.8, 3.4, FEATURES)
-    shift = random.normal(0, 0.12, (len(rows_per_site), FEATURES))
-    scale = random.uniform(0.7, 1.4, (len(rows_per_site), FEATURES))
-    slopes = random.normal(-0.005, 0.001, FEATURES)
-    noise = random.normal(0, 0.15, (len(order), FEATURES)) * scale[codes]
-    values = level + np.outer(age - 60, slopes) + 0.04 * sex[:, None] + shift[codes] + noise
-    return Dataset(
-        values=values.round(4),
-        features=tuple(f"region_{i:02d}" for i in range(FEATURES)),
-        rows=tuple(f"S{i:03d}" for i in range(len(order))),
-        batches=tuple(sites[i] for i in order),
-        covariates={"age": tuple(age.tolist()), "sex": tuple("FM"[i] for i in sex)},
-        units=("mm",) * FEATURES,
-    )
 
 
 def mode_specification(mode: dict[str, Any]) -> Specification:
@@ -102,10 +76,7 @@ def mode_specification(mode: dict[str, Any]) -> Specification:
 
 def build_suite() -> dict[str, Any]:
     """Return the suite as JSON: inputs and, for each mode, the result of the plain implementation."""
-    dataset, new = (
-        make_input(SITE_SIZES, SEED),
-        make_input(dict.fromkeys(SITE_SIZES, NEW_SCANS // 3), SEED + 1),
-    )
+    dataset, new = case_input()
     holes = np.random.default_rng(SEED + 2).random(dataset.values.shape) < 0.06
     expected = {}
     for name, mode in MODES.items():
@@ -126,9 +97,58 @@ def build_suite() -> dict[str, Any]:
     }
 
 
+def load_suite(algorithm_id: str = "combat") -> tuple[SuiteCase, ...]:
+    """Return the stored cases of a method. Raises ValueError where the stored file does not fit the modes."""
+    return _load_method_suite(algorithm_id) if has_plain_method(algorithm_id) else _load_combat_suite()
+
+
+def build_method_suite(algorithm_id: str) -> dict[str, Any]:
+    """Return the suite of a method other than ComBat as JSON, computed by its plain implementation."""
+    method = plain_method(algorithm_id)
+    tables: list[Dataset] = []
+    cases = []
+    for case in method.cases():
+        new = case.dataset if case.new is None else case.new
+        cases.append(
+            {
+                "name": case.name,
+                "dataset": _position(tables, case.dataset),
+                "new": None if case.new is None else _position(tables, case.new),
+                "specification": case.specification.to_json(),
+                "expected": _cells(method.correct(case.dataset, case.specification, new)),
+            }
+        )
+    return {"tables": [_table(table) for table in tables], "cases": cases}
+
+
 @cache
-def load_suite() -> tuple[SuiteCase, ...]:
-    """Return the stored cases. Raises ValueError where the stored file does not fit the modes."""
+def _load_method_suite(algorithm_id: str) -> tuple[SuiteCase, ...]:
+    content = resources.files(__package__).joinpath("suites", f"{algorithm_id}.json").read_text("utf-8")
+    document = json.loads(content)
+    tables = [_dataset(table) for table in document["tables"]]
+    return tuple(
+        SuiteCase(
+            case["name"],
+            tables[case["dataset"]],
+            Specification.from_json(case["specification"]),
+            np.array(case["expected"], dtype=np.float64),
+            None if case["new"] is None else tables[case["new"]],
+        )
+        for case in document["cases"]
+    )
+
+
+def _position(tables: list[Dataset], dataset: Dataset) -> int:
+    """Return where a dataset stands among the tables to store, adding it when it is new."""
+    for index, table in enumerate(tables):
+        if table is dataset:
+            return index
+    tables.append(dataset)
+    return len(tables) - 1
+
+
+@cache
+def _load_combat_suite() -> tuple[SuiteCase, ...]:
     content = resources.files(__package__).joinpath("suite.json").read_text("utf-8")
     document = json.loads(content)
     if set(document["expected"]) != set(MODES):
