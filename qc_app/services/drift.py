@@ -132,15 +132,18 @@ def _open_alert(
             "site_id": series.site_id,
             "direction": "up" if signal.statistic > 0 else "down",
             "signalled_by_id": point.series_id,
-            "detail": f"{METRICS[name].label} of {signal.value:.4g} {METRICS[name].unit}: {signal.detail}."[
-                :600
-            ],
+            "detail": f"{METRICS[name].label} of {_with_unit(signal.value, name)}: {signal.detail}."[:600],
             "evidence": evidence,
         },
     )
     if created:
         record(actor=None, action="drift_alert.opened", obj=row, new={"metric": name, "chart": signal.rule})
     return [row] if created else []
+
+
+def _with_unit(value: float, name: str) -> str:
+    unit = METRICS[name].unit
+    return f"{value:.4g}" if unit in {"", "1"} else f"{value:.4g} {unit}"
 
 
 def review(*, actor: Any, row: DriftAlert | ChangeEvent, comment: str) -> DriftAlert | ChangeEvent:

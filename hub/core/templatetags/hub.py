@@ -7,6 +7,7 @@ from typing import Any
 from django import template
 from django.templatetags.static import static
 from django.utils.html import format_html
+from django.utils.safestring import mark_safe
 
 from hub.core.states import label_of, style_of
 
@@ -18,7 +19,7 @@ def icon(name: str, label: str = "") -> str:
     """Draw a shape of icons.svg; without a label it is decoration and hidden from screen readers."""
     return format_html(
         '<svg class="icon" {}><use href="{}#{}"></use></svg>',
-        format_html('role="img" aria-label="{}"', label) if label else format_html('aria-hidden="true"'),
+        format_html('role="img" aria-label="{}"', label) if label else mark_safe('aria-hidden="true"'),
         static("img/icons.svg"),
         name,
     )
