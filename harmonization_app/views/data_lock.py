@@ -23,10 +23,10 @@ _PAGES = {
     "series_checked": ("submissions", ""),
     "deviations_closed": ("deviations", "?state=open"),
     "queries_closed": ("queries", "?state=open"),
-    "quarantine_decided": ("quarantine", ""),
+    "quarantine_decided": ("submissions", ""),
     "no_drafts": ("plans", "?state=draft"),
-    "protocol_locked": ("protocols", ""),
-    "qc_profile_locked": ("qc-profiles", ""),
+    "protocol_locked": ("trial-protocol", ""),
+    "qc_profile_locked": ("trial-qc-profile", ""),
     "primary_run": ("runs", "?kind=primary"),
 }
 
