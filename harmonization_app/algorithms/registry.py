@@ -13,6 +13,7 @@ from typing import Any
 
 from harmonization_app.algorithms.base import Algorithm
 from harmonization_app.algorithms.combat import Combat
+from harmonization_app.algorithms.combat_spline import CombatSpline
 from harmonization_app.algorithms.covbat import CovBat
 from harmonization_app.algorithms.neurocombat import NeuroCombat
 from hub.core.canonical import canonical_json
@@ -25,6 +26,7 @@ ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType(
             Combat(),
             NeuroCombat(),
             CovBat(),
+            CombatSpline(),
         )
     }
 )

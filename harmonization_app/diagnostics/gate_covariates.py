@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from harmonization_app.algorithms.base import Dataset, Finding, FloatArray, Severity
 from harmonization_app.algorithms.design import Design, as_numbers, level_texts
+from harmonization_app.algorithms.model import CovariateCoding
 from harmonization_app.algorithms.specification import Covariate, Specification
 from harmonization_app.diagnostics.wording import listed
 
@@ -63,6 +64,18 @@ def check_design(dataset: Dataset, design: Design, specification: Specification)
     if confounded:
         return findings + confounded
     return findings + _conditioning(design, specification) + _overlap(design, specification)
+
+
+def check_rank(design: Design, names: tuple[str, ...], maximum_condition: float = 1000.0) -> list[Finding]:
+    """Return the findings on rank and condition of a design whose columns were derived, called `names`."""
+    coding = CovariateCoding(tuple((name, None) for name in names), {}, {})
+    derived = Design(design.batches, design.codes, design.covariates, coding)
+    degrees = len(design.codes) - len(design.batches) - len(names)
+    if degrees < 1:
+        message = f"{len(design.codes)} scans cannot determine {len(design.batches)} batches and {len(names)} columns."
+        return [Finding("more_effects_than_scans", "stop", message, columns=names)]
+    limit = Specification(maximum_condition=maximum_condition)
+    return _confounded(derived) or _conditioning(derived, limit)
 
 
 def check_observed_designs(

@@ -28,7 +28,7 @@ def test_description_holds_a_valid_schema(algorithm_id) -> None:
 
 
 def test_unknown_algorithm_names_the_known_ones() -> None:
-    with pytest.raises(NotFound, match="combat, covbat, .*neurocombat"):
+    with pytest.raises(NotFound, match="combat, .*neurocombat"):
         get_algorithm("combat2")
 
 

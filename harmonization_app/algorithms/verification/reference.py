@@ -47,6 +47,7 @@ CASES_BY_METHOD: Mapping[str, tuple[str, ...]] = {
     "combat": COMBAT_CASES,
     "neurocombat": COMBAT_CASES,
     "covbat": ("h",),
+    "combat-spline": ("i3",),
 }
 
 
@@ -61,7 +62,8 @@ def reference_cases(folder: Path, algorithm_id: str = "combat") -> Iterator[Refe
         name = line.split("\t")[0]
         kind = name.split("_")[0]
         if kind in CASES_BY_METHOD.get(algorithm_id, ()):
-            yield _case(folder, name, kind)
+            case = _case(folder, name, kind)
+            yield _as_splines(case, folder) if algorithm_id == "combat-spline" else case
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -112,6 +114,15 @@ def _with_expected(
     return replace(case, expected=values, train=train, test=test)
 
 
+def _as_splines(case: ReferenceCase, folder: Path) -> ReferenceCase:
+    """Return the case of a ready-made basis as one of raw covariates, age by a spline of four columns."""
+    facts = json.loads((folder / "cases" / case.name / "case.json").read_text("utf-8"))
+    covariates, columns = _named_covariates(facts, _read(folder / facts["dataset"]))
+    dataset = replace(case.dataset, covariates=columns)
+    changes: dict[str, Any] = {"covariates": covariates, "options": {"splines": {"age": 4}}}
+    return replace(case, dataset=dataset, specification=replace(case.specification, **changes))
+
+
 def _covariates(
     directory: Path, facts: dict[str, Any], table: pd.DataFrame
 ) -> tuple[tuple[Covariate, ...], dict[str, tuple[CovariateValue, ...]]]:
@@ -122,6 +133,12 @@ def _covariates(
         return tuple(Covariate(name, "continuous") for name in names), {
             name: tuple(design[name]) for name in names
         }
+    return _named_covariates(facts, table)
+
+
+def _named_covariates(
+    facts: dict[str, Any], table: pd.DataFrame
+) -> tuple[tuple[Covariate, ...], dict[str, tuple[CovariateValue, ...]]]:
     names = [name.strip() for name in facts.get("design", "").replace("~", "").split("+") if name.strip()]
     kinds = {name: pd.api.types.is_numeric_dtype(table[name]) for name in names}
     covariates = tuple(Covariate(name, "continuous" if kinds[name] else "categorical") for name in names)

@@ -38,6 +38,7 @@ class PlainMethod(Protocol):
 _MODULES: Mapping[str, str] = MappingProxyType(
     {
         "covbat": "covbat",
+        "combat-spline": "combat_spline",
     }
 )
 
