@@ -109,8 +109,8 @@ ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*", "password2*"]
 ACCOUNT_ADAPTER = "hub.core.accounts.adapter.ClosedAccountAdapter"
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_LOGOUT_ON_GET = False
-# One component owns lockout: django-axes.
-ACCOUNT_RATE_LIMITS = {"login_failed": False}
+# django-axes owns the lockout of passwords; this limit is for one-time codes (see ClosedAccountAdapter).
+ACCOUNT_RATE_LIMITS = {"login_failed": "5/15m/key"}
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_TOTP_ISSUER = "Imaging data hub"
 AXES_FAILURE_LIMIT = 5

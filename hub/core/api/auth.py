@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
-from django.contrib.auth import authenticate
+from django.contrib.auth import authenticate, logout
 from django.db import transaction
 from drf_spectacular.utils import extend_schema
 from knox.models import AuthToken
@@ -14,6 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from hub.core.accounts.lockout import LockedOut, count_failure, forget_failures, record_failed_login
 from hub.core.accounts.second_factor import has_second_factor, second_factor_matches
 from hub.core.api.permissions import LoggedIn
 from hub.core.audit.services import record
@@ -56,27 +57,29 @@ class LoginView(APIView):
         data = given.validated_data
         user = authenticate(request._request, username=data["username"], password=data["password"])
         if getattr(request._request, "axes_locked_out", False):
-            raise _locked_out()
+            raise LockedOut()
         if user is None:
-            record(actor=None, action="login.failed", object_type="core.user", object_id="")
+            record_failed_login(data["username"])
             raise LoginRefused(
                 "The user name or the password is not right. Five failures lock the account for 15 minutes."
             )
         if has_second_factor(user) and not second_factor_matches(user, data.get("otp", "")):
-            record(actor=user, action="login.failed", obj=user, reason="one-time code")
-            raise LoginRefused("This account needs a one-time code: send it as “otp”.", code="otp_required")
+            self._refuse_code(request, user, data.get("otp", ""))
+        forget_failures(request._request, user.get_username())
         with transaction.atomic():
             row, token = AuthToken.objects.create(user)
             record(actor=user, action="login.succeeded", obj=user, new={"via": "token"})
         return Response({"token": token, "expiry": row.expiry})
 
-
-def _locked_out() -> HubError:
-    error = HubError(
-        "This account is locked after five failed logins. Wait 15 minutes, or ask the administrator."
-    )
-    error.code, error.title, error.http_status = "locked_out", "Too many failed logins", 429
-    return error
+    def _refuse_code(self, request: Request, user: Any, otp: str) -> NoReturn:
+        """Raise LoginRefused; a wrong code counts towards the lockout, a missing one is asked for."""
+        if not otp:
+            raise LoginRefused("This account needs a one-time code: send it as “otp”.", code="otp_required")
+        record_failed_login(user.get_username(), reason="one-time code")
+        count_failure(request._request, user.get_username())
+        raise LoginRefused(
+            "The one-time code is not right. Send the one that is shown now.", code="otp_wrong"
+        )
 
 
 class LogoutView(APIView):
@@ -84,12 +87,14 @@ class LogoutView(APIView):
 
     @extend_schema(request=None, responses={204: None})
     def post(self, request: Request) -> Response:
-        """End the token that this request carries."""
+        """End the token that this request carries, or the session that it belongs to."""
         token: Any = request.auth
-        if token is not None:
-            with transaction.atomic():
+        with transaction.atomic():
+            record(actor=request.user, action="logout", obj=request.user)
+            if token is not None:
                 token.delete()
-                record(actor=request.user, action="logout", obj=request.user)
+            else:
+                logout(request._request)
         return Response(status=204)
 
 
