@@ -159,6 +159,19 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
+    # The same word names the states of different things: each gets a name of its own in the document.
+    "ENUM_NAME_OVERRIDES": {
+        "JobStateEnum": "hub.core.jobs.models.JobState",
+        "SubmissionStateEnum": "sites_app.models.submission.SubmissionState",
+        "SeriesStateEnum": "sites_app.models.series.SeriesState",
+        "LockStateEnum": "sites_app.models.trial.LockState",
+        "VersionStateEnum": "qc_app.models.protocol.VersionState",
+        "DeviationStateEnum": "qc_app.models.deviation.DeviationState",
+        "QueryStateEnum": "qc_app.models.deviation.QueryState",
+        "MonitoringStateEnum": "qc_app.models.monitoring.ChangeEvent.State",
+        "AlgorithmVersionStateEnum": "harmonization_app.models.algorithm.AlgorithmVersionState",
+        "RunStateEnum": "harmonization_app.models.plan.RunState",
+    },
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "hub.core.api.openapi.document_problems",
