@@ -14,7 +14,7 @@ from qc_app.models import VersionState
 from qc_app.services.protocol import create_draft
 from sites_app.models import Role
 from tests.factories.qc_app import protocol_document
-from tests.factories.sites_app import PASSWORD, MembershipFactory, TrialFactory
+from tests.factories.sites_app import PASSWORD, MembershipFactory, TrialFactory, VisitDefinitionFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -24,6 +24,7 @@ def draft():
     cache.clear()
     admin = MembershipFactory(role=Role.TRIAL_ADMINISTRATOR).user
     trial = admin.memberships.get().trial
+    VisitDefinitionFactory(trial=trial)
     return admin, create_draft(actor=admin, trial=trial, document=protocol_document(), title="")
 
 
@@ -39,7 +40,7 @@ def test_a_signature_names_the_signer_the_meaning_and_the_digest_of_what_was_sig
 
     answer = lock(admin, row)
 
-    assert answer.status_code == 200, answer.json()
+    assert answer.status_code == 200, answer.json()["detail"]
     row.refresh_from_db()
     signature = ElectronicSignature.objects.get(pk=row.signature_id)
     assert (signature.signer, signature.meaning) == (admin, "I approve this.")
