@@ -77,7 +77,7 @@ def shrink(
     moments: Moments, design: Design, dataset: Dataset, specification: Specification
 ) -> tuple[dict[str, FloatArray], dict[str, dict[str, int]]]:
     """Return shifts, scales [batches x features] and priors [pools x batches x 4], and steps by pool and
-    batch.
+    batch. A reference batch has no prior: its scale is the pooled one, the same for all features.
     """
     shift, scale = moments.shift.copy(), moments.scale.copy()
     pools = pool_columns(dataset, specification, ~moments.left_out)
@@ -86,7 +86,7 @@ def shrink(
     iterations: dict[str, dict[str, int]] = {pool: {} for pool in pools}
     for pool_index, (pool, columns) in enumerate(pools.items()):
         for index, batch in enumerate(design.batches):
-            if not specification.eb or not columns.size:
+            if not specification.eb or not columns.size or batch == specification.reference_batch:
                 continue
             own = BatchMoments(
                 *(
@@ -96,10 +96,9 @@ def shrink(
             )
             prior = estimate_prior(own.shift, own.scale, specification.mean_only)
             priors[pool_index, index] = (prior.mean, prior.variance, prior.shape, prior.rate)
-            if batch != specification.reference_batch:
-                shift[index, columns], scale[index, columns], iterations[pool][batch] = _shrink_batch(
-                    batch, own, prior, specification
-                )
+            shift[index, columns], scale[index, columns], iterations[pool][batch] = _shrink_batch(
+                batch, own, prior, specification
+            )
     if specification.mean_only:
         scale[:] = 1.0
     scale[moments.constant] = 1.0

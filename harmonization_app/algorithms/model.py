@@ -35,6 +35,21 @@ class CovariateCoding:
     def column_names(self) -> tuple[str, ...]:
         return tuple(name if level is None else f"{name}[{level}]" for name, level in self.columns)
 
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "columns": [list(column) for column in self.columns],
+            "levels": {name: list(levels) for name, levels in self.levels.items()},
+            "ranges": {name: list(limits) for name, limits in self.ranges.items()},
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> CovariateCoding:
+        return cls(
+            columns=tuple((name, level) for name, level in document["columns"]),
+            levels={name: tuple(levels) for name, levels in document["levels"].items()},
+            ranges={name: (limits[0], limits[1]) for name, limits in document["ranges"].items()},
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Model:
@@ -80,7 +95,7 @@ def save_model(model: Model) -> ModelFiles:
         "units": list(model.units),
         "batches": list(model.batches),
         "batch_sizes": list(model.batch_sizes),
-        "coding": _coding_to_json(model.coding),
+        "coding": model.coding.to_json(),
         "iterations": {pool: dict(counts) for pool, counts in model.iterations.items()},
         "flags": {code: list(names) for code, names in model.flags.items()},
         "facts": dict(model.facts),
@@ -127,25 +142,9 @@ def _model_from(document: dict[str, Any], content: bytes) -> Model:
         units=tuple(document["units"]),
         batches=tuple(document["batches"]),
         batch_sizes=tuple(document["batch_sizes"]),
-        coding=_coding_from_json(document["coding"]),
+        coding=CovariateCoding.from_json(document["coding"]),
         arrays=arrays,
         iterations=document["iterations"],
         flags={code: tuple(names) for code, names in document["flags"].items()},
         facts=document["facts"],
-    )
-
-
-def _coding_to_json(coding: CovariateCoding) -> dict[str, Any]:
-    return {
-        "columns": [list(column) for column in coding.columns],
-        "levels": {name: list(levels) for name, levels in coding.levels.items()},
-        "ranges": {name: list(limits) for name, limits in coding.ranges.items()},
-    }
-
-
-def _coding_from_json(document: dict[str, Any]) -> CovariateCoding:
-    return CovariateCoding(
-        columns=tuple((name, level) for name, level in document["columns"]),
-        levels={name: tuple(levels) for name, levels in document["levels"].items()},
-        ranges={name: (limits[0], limits[1]) for name, limits in document["ranges"].items()},
     )

@@ -15,7 +15,9 @@ from harmonization_app.algorithms.base import Algorithm
 from harmonization_app.algorithms.combat import Combat
 from harmonization_app.algorithms.combat_spline import CombatSpline
 from harmonization_app.algorithms.covbat import CovBat
+from harmonization_app.algorithms.nested import Nested
 from harmonization_app.algorithms.neurocombat import NeuroCombat
+from harmonization_app.algorithms.pairwise import Pairwise
 from hub.core.canonical import canonical_json
 from hub.core.errors import NotFound
 
@@ -27,6 +29,8 @@ ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType(
             NeuroCombat(),
             CovBat(),
             CombatSpline(),
+            Nested(),
+            Pairwise(),
         )
     }
 )

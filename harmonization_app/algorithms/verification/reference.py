@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,14 @@ from hub.core.errors import InvalidInput
 # The reference cases hold batches that a plan would have to justify.
 ANY_SIZE = BatchSizePolicy(2, 2, 2, 2, 1)
 ANY_OVERLAP = OverlapPolicy(warn_smd_above=10.0, minimum_overlap=0.0)
+
+# The searches do not store the order they took in every case; these follow from their published results.
+SEARCHED_ORDERS: Mapping[str, tuple[str, ...]] = {
+    "j2_nested__radiomics60": ("manufacturer", "contrast", "kernel"),
+    "j2_nested__real_captk_nsclc": ("CE", "KernelResolution", "Manufacturer"),
+}
+IN_ORDER = "expected_float64_sequential_in_order.csv"
+FLOAT64_TOLERANCE_SD = 1e-9
 
 COMBAT_CASES = ("a0", "a", "b", "c", "c2", "d", "d2", "d3", "e", "g", "g2", "g3", "g4", "i3", "k")
 
@@ -48,6 +56,7 @@ CASES_BY_METHOD: Mapping[str, tuple[str, ...]] = {
     "neurocombat": COMBAT_CASES,
     "covbat": ("h",),
     "combat-spline": ("i3",),
+    "nested": ("j", "j2"),
 }
 
 
@@ -62,8 +71,7 @@ def reference_cases(folder: Path, algorithm_id: str = "combat") -> Iterator[Refe
         name = line.split("\t")[0]
         kind = name.split("_")[0]
         if kind in CASES_BY_METHOD.get(algorithm_id, ()):
-            case = _case(folder, name, kind)
-            yield _as_splines(case, folder) if algorithm_id == "combat-spline" else case
+            yield _LOADERS.get(algorithm_id, _case)(folder, name, kind)
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -114,13 +122,41 @@ def _with_expected(
     return replace(case, expected=values, train=train, test=test)
 
 
-def _as_splines(case: ReferenceCase, folder: Path) -> ReferenceCase:
+def _spline_case(folder: Path, name: str, kind: str) -> ReferenceCase:
     """Return the case of a ready-made basis as one of raw covariates, age by a spline of four columns."""
+    case = _case(folder, name, kind)
     facts = json.loads((folder / "cases" / case.name / "case.json").read_text("utf-8"))
     covariates, columns = _named_covariates(facts, _read(folder / facts["dataset"]))
     dataset = replace(case.dataset, covariates=columns)
     changes: dict[str, Any] = {"covariates": covariates, "options": {"splines": {"age": 4}}}
     return replace(case, dataset=dataset, specification=replace(case.specification, **changes))
+
+
+def _nested_case(folder: Path, name: str, kind: str) -> ReferenceCase:
+    """Return the case of a searched order as one of an order fixed beforehand, in float64 where it is given."""
+    directory = folder / "cases" / name
+    facts: dict[str, Any] = json.loads((directory / "case.json").read_text("utf-8"))
+    table = _read(folder / facts["dataset"])
+    exact = (directory / f"{IN_ORDER}.gz").exists() or (directory / IN_ORDER).exists()
+    expected = _read(directory / (IN_ORDER if exact else "expected.csv"))
+    features = [column for column in expected.columns if column != "subject"]
+    order = tuple(facts["chosen_order"] if "chosen_order" in facts else SEARCHED_ORDERS[name])
+    covariates = [Covariate(column, "categorical") for column in facts["categorical_cols"]]
+    covariates += [Covariate(column, "continuous") for column in facts["continuous_cols"]]
+    columns = {column: tuple(table[column].tolist()) for column in (*order, *(c.name for c in covariates))}
+    specification = Specification(
+        covariates=tuple(covariates), batch_variables=order, batch_size=ANY_SIZE, overlap=ANY_OVERLAP
+    )
+    dataset = Dataset(
+        table[features].to_numpy(np.float64),
+        tuple(features),
+        tuple(table["subject"].astype(str)),
+        tuple(table[order[0]].astype(str)),
+        columns,
+    )
+    tolerance = FLOAT64_TOLERANCE_SD if exact else float(facts["tolerance_sd"])
+    case = ReferenceCase(name, kind, dataset, specification, np.empty((0, 0)), tolerance)
+    return _with_expected(case, directory, expected, features)
 
 
 def _covariates(
@@ -143,3 +179,9 @@ def _named_covariates(
     kinds = {name: pd.api.types.is_numeric_dtype(table[name]) for name in names}
     covariates = tuple(Covariate(name, "continuous" if kinds[name] else "categorical") for name in names)
     return covariates, {name: tuple(table[name]) for name in names}
+
+
+_LOADERS: Mapping[str, Callable[[Path, str, str], ReferenceCase]] = {
+    "combat-spline": _spline_case,
+    "nested": _nested_case,
+}

@@ -39,6 +39,8 @@ _MODULES: Mapping[str, str] = MappingProxyType(
     {
         "covbat": "covbat",
         "combat-spline": "combat_spline",
+        "nested": "nested",
+        "pairwise": "pairwise",
     }
 )
 

@@ -1,0 +1,147 @@
+"""Nested ComBat: several batch variables corrected one after the other, in an order fixed beforehand.
+
+Source: Horng et al., Sci Rep 12:4493 (2022). Each step is ComBat for one variable on the values the step before
+left, with the same covariates; the other batch variables are not covariates, as published. In float64 equal to
+neuroCombat run in that order within 1e-9 feature SD.
+
+Limits: a later step may bring back a little of what an earlier one removed; where batch variables go together
+(one maker, one kernel) the order decides which of them is credited, so it belongs in the plan and not in the
+data. An order chosen by looking at the result is exploratory.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any, ClassVar
+
+from harmonization_app.algorithms.base import (
+    Algorithm,
+    Capabilities,
+    Dataset,
+    Finding,
+    Result,
+    require_no_stops,
+)
+from harmonization_app.algorithms.combat import Combat
+from harmonization_app.algorithms.compound import Part, pack, unpack
+from harmonization_app.algorithms.design import level_text, merged_labels, select_features
+from harmonization_app.algorithms.model import Model
+from harmonization_app.algorithms.options import check_parameters
+from harmonization_app.algorithms.specification import Specification, method_schema
+from harmonization_app.diagnostics import gate
+from harmonization_app.diagnostics.wording import listed, stops
+
+
+class Nested(Algorithm):
+    """ComBat for each of the plan's batch variables in turn."""
+
+    id: ClassVar[str] = "nested"
+    version: ClassVar[str] = "1.0.0"
+    title: ClassVar[str] = "Nested ComBat"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        missing_values=True,
+        reference_batch=False,
+        train_apply=True,
+        nonparametric=True,
+        mean_only=True,
+        without_eb=True,
+    )
+    source_modules: ClassVar[tuple[str, ...]] = (
+        *Combat.source_modules,
+        "harmonization_app.algorithms.compound",
+        "harmonization_app.algorithms.nested",
+    )
+
+    def parameters_schema(self) -> dict[str, Any]:
+        schema = method_schema(fixed={"reference_batch": None, "merge_batches": {}})
+        del schema["properties"]["batch_variables"]["const"]
+        schema["properties"]["batch_variables"] |= {
+            "type": "array",
+            "items": {"type": "string", "minLength": 1},
+            "minItems": 1,
+            "uniqueItems": True,
+        }
+        schema["required"] = ["batch_variables"]
+        return schema
+
+    def validate(self, dataset: Dataset, specification: Specification) -> tuple[Finding, ...]:
+        """Return the findings of the gate for each batch variable, each named before its message."""
+        findings = check_parameters(self.parameters_schema(), specification) + _labels(dataset, specification)
+        for name in specification.batch_variables:
+            if not stops(findings):
+                own = gate.check(_by_variable(dataset, name), _step(specification))
+                findings += [replace(item, message=f"Batch variable {name}: {item.message}") for item in own]
+        return tuple(findings)
+
+    def fit(self, dataset: Dataset, specification: Specification) -> Model:
+        """Fit the steps one after the other. Raises HarmonizationRefused."""
+        findings = self.validate(dataset, specification)
+        require_no_stops(findings)
+        dataset = select_features(dataset, specification.features)
+        current, combat, parts = dataset, Combat(), []
+        for name in specification.batch_variables:
+            own = _by_variable(current, name)
+            model = combat.estimate(own, _step(specification), ())
+            parts.append(Part(name, model))
+            current = current.with_values(combat.correct(model, own, ()).values)
+        sizes = Counter(label for label in merged_labels(dataset, specification) if label is not None)
+        facts = {**_counts(dataset, parts), "findings": [finding.to_json() for finding in findings]}
+        batches = dict(sorted(sizes.items()))
+        return pack(self.id, self.version, specification, dataset, batches, parts, facts)
+
+    def apply(self, model: Model, dataset: Dataset) -> Result:
+        """Correct scans step by step by frozen parameters. Raises HarmonizationRefused."""
+        dataset = select_features(dataset, model.features)
+        parts, combat = unpack(model), Combat()
+        findings: list[Finding] = _labels(dataset, model.specification, least=1)
+        if not findings:
+            for part in parts:
+                findings += gate.check_apply(part.model, _by_variable(dataset, part.name))
+        require_no_stops(findings)
+        current = dataset
+        for part in parts:
+            corrected = combat.correct(part.model, _by_variable(current, part.name), ())
+            current = current.with_values(corrected.values)
+        unique = tuple(dict.fromkeys(findings))
+        return Result(current.values, model, unique, model.iterations, model.flags, model.facts)
+
+
+def _step(specification: Specification) -> Specification:
+    return replace(specification, batch_variables=())
+
+
+def _by_variable(dataset: Dataset, name: str) -> Dataset:
+    """Return the dataset with the column `name` as its batch."""
+    labels = tuple(level_text(value) for value in dataset.covariates[name])
+    return replace(dataset, batches=labels)
+
+
+def _counts(dataset: Dataset, parts: list[Part]) -> dict[str, Any]:
+    return {
+        "scans": len(dataset.rows),
+        "features": len(dataset.features),
+        "missing_cells": parts[0].model.facts["missing_cells"],
+        "order": [part.name for part in parts],
+    }
+
+
+def _labels(dataset: Dataset, specification: Specification, least: int = 2) -> list[Finding]:
+    """Return stops for batch variables that the table lacks, that are covariates, or the batch column at fault."""
+    lacking = tuple(name for name in specification.batch_variables if name not in dataset.covariates)
+    if lacking:
+        message = f"The table lacks the batch variable(s) {listed(lacking)}."
+        return [Finding("batch_variable_lacking", "stop", message, columns=lacking)]
+    named = {covariate.name for covariate in specification.covariates}
+    both = tuple(name for name in specification.batch_variables if name in named)
+    if both:
+        message = f"{listed(both)} cannot be corrected for and preserved at once; name it once in the plan."
+        return [Finding("batch_variable_is_covariate", "stop", message, columns=both)]
+    labels = merged_labels(dataset, specification)
+    missing = tuple(row for row, label in zip(dataset.rows, labels, strict=True) if label is None)
+    if missing:
+        message = f"The batch label, by which results are shown, is missing in {listed(missing)}."
+        return [Finding("missing_batch", "stop", message, rows=missing)]
+    if len(set(labels)) < least:
+        return [Finding("one_batch", "stop", "There is one batch only; nothing can be compared.")]
+    return []

@@ -1,0 +1,133 @@
+"""Nested and pairwise ComBat: planted effects, order, refusals, and what a further batch leaves alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from harmonization_app.algorithms.base import Dataset, HarmonizationRefused
+from harmonization_app.algorithms.combat import Combat
+from harmonization_app.algorithms.nested import Nested
+from harmonization_app.algorithms.pairwise import Pairwise
+from harmonization_app.algorithms.specification import Covariate, Specification
+from harmonization_app.algorithms.verification import max_difference_sd
+from harmonization_app.algorithms.verification.suite import make_input
+
+AGE_AND_SEX = (Covariate("age", "continuous"), Covariate("sex", "categorical"))
+PLAN = Specification(covariates=AGE_AND_SEX, batch_variables=("maker", "kernel"))
+PAIRS = Specification(covariates=AGE_AND_SEX, reference_batch="B")
+
+
+@pytest.fixture
+def crossed() -> Dataset:
+    dataset = make_input({"A": 60, "B": 60}, seed=3)
+    random = np.random.default_rng(2)
+    maker, kernel = random.integers(0, 2, 120), random.integers(0, 3, 120)
+    values = dataset.values + 0.4 * maker[:, None] - 0.3 * (kernel == 2)[:, None]
+    columns = {"maker": tuple("XY"[i] for i in maker), "kernel": tuple("pqr"[i] for i in kernel)}
+    return replace(dataset, values=values, covariates={**dataset.covariates, **columns})
+
+
+@pytest.fixture
+def sites() -> Dataset:
+    return make_input({"A": 30, "B": 40, "C": 35}, seed=3)
+
+
+def test_both_planted_variables_are_corrected(crossed) -> None:
+    result = Nested().harmonize(crossed, PLAN)
+
+    for name, levels in (("maker", "XY"), ("kernel", "pqr")):
+        labels = np.array(crossed.covariates[name])
+        before = np.ptp([crossed.values[labels == level].mean() for level in levels])
+        after = np.ptp([result.values[labels == level].mean() for level in levels])
+        assert before > 0.2
+        assert after < 0.06
+    assert result.facts["order"] == ["maker", "kernel"]
+    assert set(result.iterations) == {"maker: all", "kernel: all"}
+
+
+def test_one_batch_variable_is_combat(crossed) -> None:
+    nested = Nested().harmonize(crossed, replace(PLAN, batch_variables=("maker",))).values
+
+    plain = replace(crossed, batches=crossed.covariates["maker"])
+    assert np.array_equal(nested, Combat().harmonize(plain, Specification(covariates=AGE_AND_SEX)).values)
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        (("maker", "coil"), "lacks the batch variable.* coil"),
+        (("sex",), "corrected for and preserved at once"),
+        ((), "does not suit this method"),
+    ],
+)
+def test_faulty_batch_variables_are_refused(crossed, variables, message) -> None:
+    with pytest.raises(HarmonizationRefused, match=message):
+        Nested().fit(crossed, replace(PLAN, batch_variables=variables))
+
+
+def test_gate_names_the_batch_variable_at_fault(crossed) -> None:
+    kernel = ("z", "z", *crossed.covariates["kernel"][2:])
+    small = replace(crossed, covariates={**crossed.covariates, "kernel": kernel})
+
+    with pytest.raises(HarmonizationRefused, match=r"Batch variable kernel: .*fewer than 5 scans.*z \(2\)"):
+        Nested().fit(small, PLAN)
+
+
+def test_unknown_level_of_a_batch_variable_is_refused(crossed) -> None:
+    model = Nested().fit(crossed, PLAN)
+    one = crossed.select([0])
+
+    with pytest.raises(HarmonizationRefused, match="no batch Z"):
+        Nested().apply(model, replace(one, covariates={**one.covariates, "maker": ("Z",)}))
+
+
+def test_pairs_are_combat_with_a_reference(sites) -> None:
+    result = Pairwise().harmonize(sites, PAIRS)
+
+    labels = np.array(sites.batches)
+    for moving in "AC":
+        pair = sites.select(np.flatnonzero((labels == moving) | (labels == "B")))
+        expected = Combat().harmonize(pair, PAIRS)
+        own = np.array(pair.batches) == moving
+        assert max_difference_sd(result.values[labels == moving], expected.values[own], sites.values) < 1e-12
+    assert np.array_equal(result.values[labels == "B"], sites.values[labels == "B"])
+
+
+def test_a_further_batch_leaves_the_others_alone(sites) -> None:
+    labels = np.array(sites.batches)
+    without = sites.select(np.flatnonzero(labels != "C"))
+
+    before = Pairwise().harmonize(without, PAIRS).values
+    after = Pairwise().harmonize(sites, PAIRS).values
+
+    assert np.array_equal(before, after[labels != "C"])
+
+
+def test_pairwise_needs_a_reference_batch_that_exists(sites) -> None:
+    with pytest.raises(HarmonizationRefused, match="reference_batch"):
+        Pairwise().fit(sites, replace(PAIRS, reference_batch=None))
+    with pytest.raises(HarmonizationRefused, match="reference batch Z is not in the data"):
+        Pairwise().fit(sites, replace(PAIRS, reference_batch="Z"))
+
+
+def test_gate_names_the_pair_at_fault(sites) -> None:
+    sex = tuple(
+        "F" if batch != "A" else s for batch, s in zip(sites.batches, sites.covariates["sex"], strict=True)
+    )
+    lopsided = replace(sites, covariates={**sites.covariates, "sex": sex})
+
+    with pytest.raises(HarmonizationRefused, match="Pair C: sex has one level"):
+        Pairwise().fit(lopsided, PAIRS)
+
+
+def test_reference_with_one_scale_for_all_features_has_no_prior_to_fail(sites) -> None:
+    pair = sites.select(np.flatnonzero(np.array(sites.batches) != "C"))
+
+    model = Combat().fit(pair, PAIRS)
+
+    reference = model.batches.index("B")
+    assert np.isnan(model.arrays["priors"][0, reference]).all()
+    assert np.isfinite(model.arrays["priors"][0, 1 - reference]).all()
