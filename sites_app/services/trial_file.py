@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
+from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from hub.core.audit.services import record
@@ -35,6 +37,10 @@ class Change:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
+class SectionStopped(Exception):
+    """The section's fault is noted; nothing after it can be applied."""
+
+
 class Section:
     """Collects the errors and changes of one section; errors carry the path inside the document."""
 
@@ -44,6 +50,8 @@ class Section:
         self.path = path
         self.errors: list[tuple[str, str]] = []
         self.changes: list[Change] = []
+        self.where = ""
+        self._seen: set[tuple[str, str]] = set()
 
     def error(self, where: str, message: str) -> None:
         self.errors.append((f"{self.path}{where}", message))
@@ -69,8 +77,14 @@ class Section:
         return dict(item) if len(self.errors) == before else None
 
     def save(self, model: Any, identity: Mapping[str, Any], values: Mapping[str, Any], what: str) -> Any:
-        """Create or update one row so that it has `values`; note and audit what changed."""
+        """Create or update one row so that it has `values`; note and audit what changed.
+
+        Raises SectionStopped, with the fault noted at the item in hand, where the same thing is in the section
+        twice or a value does not fit its field.
+        """
+        self._require_once(model, identity, what)
         row = model.objects.filter(**identity).first()
+        self._require_fitting(model(**identity, **values))
         if row is None:
             row = model.objects.create(**identity, **values)
             self._note("created", what, row, {}, {key: _plain(value) for key, value in values.items()})
@@ -82,6 +96,23 @@ class Section:
             row.save(update_fields=list(old))
             self._note("updated", what, row, old, {key: _plain(values[key]) for key in old})
         return row
+
+    def _require_once(self, model: Any, identity: Mapping[str, Any], what: str) -> None:
+        key = (model._meta.label, repr(sorted((name, str(value)) for name, value in identity.items())))
+        if key in self._seen:
+            self.error(self.where, f"has {what} for the second time; keep one of the two")
+            raise SectionStopped
+        self._seen.add(key)
+
+    def _require_fitting(self, row: Any) -> None:
+        """Check lengths, ranges and the form of codes as the model's fields state them."""
+        relations = [field.name for field in row._meta.concrete_fields if field.is_relation]
+        try:
+            row.clean_fields(exclude=[*relations, "password"])
+        except ValidationError as error:
+            for name, messages in error.message_dict.items():
+                self.error(self.where, f"{name.replace('_', ' ')}: {' '.join(messages)}")
+            raise SectionStopped from error
 
     def changed(self, kind: str, what: str, fields: Mapping[str, Any]) -> None:
         """Note a change that a service of its own made and audited."""
@@ -131,7 +162,10 @@ def load_trial_file(content: str, name: str) -> tuple[dict[str, Any], dict[str, 
     if not isinstance(document, dict) or node is None:
         raise TrialFileInvalid(f"{name}, line 1: the file must hold one object with the key “trial”.")
     lines: dict[str, int] = {}
-    _collect_lines(node, "", lines)
+    doubled = _collect_lines(node, "", lines)
+    if doubled:
+        path, line = doubled[0]
+        raise TrialFileInvalid(f"{name}, line {line}: {path[1:].replace('/', '.')} is there twice; keep one.")
     return document, lines
 
 
@@ -154,7 +188,8 @@ def apply_trial(
             for key, (_, handler) in sorted(_sections.items(), key=lambda item: item[1][0]):
                 if key in document and not faults:
                     part = Section(actor, trial, f"/{key}")
-                    handler(part, document[key])
+                    with suppress(SectionStopped):
+                        handler(part, document[key])
                     faults += part.errors
                     changes += part.changes
         if faults:
@@ -181,7 +216,12 @@ def _apply_trial_itself(actor: Any, document: dict[str, Any]) -> tuple[Trial | N
         section.error("", "may be applied only by an administrator of the trial")
         return None, section
     section.trial = trial or section.trial
-    trial = section.save(Trial, {"code": given["code"]}, {"title": given["title"]}, f"trial {given['code']}")
+    try:
+        trial = section.save(
+            Trial, {"code": given["code"]}, {"title": given["title"]}, f"trial {given['code']}"
+        )
+    except SectionStopped:
+        return None, section
     return trial, section
 
 
@@ -217,15 +257,20 @@ def _load(content: str) -> Any:
         return yaml.safe_load(content)
 
 
-def _collect_lines(node: Any, path: str, lines: dict[str, int]) -> None:
+def _collect_lines(node: Any, path: str, lines: dict[str, int]) -> list[tuple[str, int]]:
+    """Note the line of each path, and return the paths (with line) that an object has more than once."""
     lines[path] = node.start_mark.line + 1
+    doubled: list[tuple[str, int]] = []
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            _collect_lines(value, f"{path}/{key.value}", lines)
-            lines[f"{path}/{key.value}"] = key.start_mark.line + 1
+            inner, line = f"{path}/{key.value}", key.start_mark.line + 1
+            doubled += [(inner, line)] if inner in lines else []
+            doubled += _collect_lines(value, inner, lines)
+            lines[inner] = line
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            _collect_lines(value, f"{path}/{index}", lines)
+            doubled += _collect_lines(value, f"{path}/{index}", lines)
+    return doubled
 
 
 def _is_kind(value: Any, kind: type) -> bool:

@@ -47,6 +47,7 @@ def _items(
         section.error("", "must be a list")
         return
     for index, item in enumerate(value):
+        section.where = f"/{index}"
         fields = section.fields_of(item, f"/{index}", required, optional)
         if fields is not None:
             yield f"/{index}", fields
