@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from django.conf import settings
 
-from hub.core.errors import HubError, InvalidInput, TooLarge, UnsupportedContent
+from hub.core.errors import HubError, InvalidInput, StorageFull, TooLarge, UnsupportedContent
 
 Scope = MutableMapping[str, Any]
 _BULK_SUFFIXES = ("/files/", "/uploads/")
 
 
 class BodyGuard:
-    """ASGI wrapper: limits on length, no content encoding, one length header only (T4, T20, T22)."""
+    """ASGI wrapper: limits on length, no content encoding, one length header only; 507 for a full disk."""
 
     def __init__(self, application: Callable[..., Awaitable[None]]) -> None:
         self.application = application
@@ -29,7 +30,15 @@ class BodyGuard:
         elif scope["type"] == "lifespan":
             await _serve_lifespan(receive, send)
             return
-        await self.application(scope, receive, send)
+        try:
+            await self.application(scope, receive, send)
+        except OSError as error:
+            # Django writes the body to a temporary file before any view runs; nothing is answered yet.
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            await _send_problem(
+                send, StorageFull("The hub's disk is full. Nothing was stored; try again later.")
+            )
 
 
 def _refusal(scope: Scope) -> HubError | None:
