@@ -37,6 +37,7 @@ def hub_environment(
         "HUB_OWNER_DATABASE_URL": database_url(OWNER_ROLE, sockets / "postgres"),
         "HUB_REDIS_URL": f"unix://{quote(str(sockets / 'redis.sock'))}",
         "HUB_STORAGE_ROOT": str(layout.var / "data"),
+        "HUB_UPLOAD_TEMP_DIR": str(layout.var / "bodies"),
         "HUB_ANCHOR_FILE": str(layout.var / "anchor" / "anchors.jsonl"),
         "HUB_BEAT_SCHEDULE_FILE": str(layout.run / "beat-schedule"),
         "HUB_BASE_URL": layout.base_url,

@@ -65,6 +65,7 @@ class Layout:
                 self.run,
                 self.stamps,
                 self.var / "data",
+                self.var / "bodies",
                 self.var / "anchor",
             ):
                 folder.mkdir(parents=True, exist_ok=True)
