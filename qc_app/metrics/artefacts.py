@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from qc_app.metrics.mask import Mask, dilate, erode
 from qc_app.metrics.mr_sample import MIN_OBJECT_VOXELS, Sample
+from qc_app.metrics.order import median
 from qc_app.metrics.pixels import SeriesPixels
 from qc_app.metrics.registry import Metric, measured, not_computable
 from qc_app.metrics.tissue import TissueClasses
@@ -35,7 +36,7 @@ def ghost_to_signal(pixels: SeriesPixels, sample: Sample) -> Metric:
         return not_computable(
             name, "the object overlaps the place of its ghost, or leaves no background beside it"
         )
-    signal = float(np.median(sample.volume[foreground]))
+    signal = median(sample.volume[foreground])
     if signal <= 0:
         return not_computable(name, "the median signal is zero")
     difference = sample.volume[ghost].mean(dtype=np.float64) - sample.volume[elsewhere].mean(dtype=np.float64)
@@ -47,7 +48,7 @@ def background_artefact(sample: Sample) -> Metric:
     name = "background_artefact"
     if sample.background_problem is not None:
         return not_computable(name, sample.background_problem)
-    limit = float(np.median(sample.background)) * RAYLEIGH_999_TO_MEDIAN
+    limit = median(sample.background) * RAYLEIGH_999_TO_MEDIAN
     if limit <= 0:
         return not_computable(name, "the median of the background is zero")
     fraction = np.count_nonzero(sample.background > limit) / sample.background.size

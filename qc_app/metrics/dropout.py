@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qc_app.metrics.mask import Mask
+from qc_app.metrics.order import median
 from qc_app.metrics.pixels import SeriesPixels
 from qc_app.metrics.registry import Metric, measured, not_computable
 
@@ -49,5 +50,5 @@ def _medians(pixels: SeriesPixels, foreground: Mask, stride: int, thin: int) -> 
         inside = foreground[before].any(axis=0) & foreground[after].any(axis=0)
         values = pixels.values(0, slice(place, place + 1))[0, ::thin, ::thin][inside]
         if values.size >= MIN_VOXELS:
-            medians[place] = float(np.median(values))
+            medians[place] = median(values)
     return medians

@@ -95,9 +95,9 @@ def _large_components(mask: Mask) -> Mask:
     labels, count = ndimage.label(mask)
     if count <= 1:
         return mask
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    return np.asarray((sizes >= MIN_COMPONENT_FRACTION * sizes.max())[labels] & mask)
+    sizes = np.bincount(labels[mask], minlength=count + 1)
+    large = sizes >= MIN_COMPONENT_FRACTION * sizes.max()
+    return mask if large[1:].all() else np.asarray(large.take(labels))
 
 
 def _fill_holes(mask: Mask) -> Mask:
@@ -109,7 +109,7 @@ def _fill_holes(mask: Mask) -> Mask:
     for edge in (labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]):
         open_labels[edge.ravel()] = True
     open_labels[0] = False
-    return np.asarray(~open_labels[labels])
+    return mask if open_labels[1:].all() else np.asarray((~open_labels).take(labels))
 
 
 def dilate(mask: Mask, pixels: int) -> Mask:

@@ -10,6 +10,7 @@ from qc_app.metrics.artefacts import background_artefact, ghost_to_signal, inhom
 from qc_app.metrics.dropout import dropout
 from qc_app.metrics.mask import Volume
 from qc_app.metrics.mr_sample import MIN_OBJECT_VOXELS, Sample, take_sample
+from qc_app.metrics.order import median
 from qc_app.metrics.pixels import SeriesPixels
 from qc_app.metrics.registry import METRICS, MR, Metric, measured, not_computable
 from qc_app.metrics.temporal import NAMES as TEMPORAL_NAMES
@@ -127,7 +128,7 @@ def _residual_sigma(pixels: SeriesPixels, sample: Sample) -> tuple[float | None,
     residual = laplacian(sample.volume)[sample.regions.inner[:, 1:-1, 1:-1]]
     if residual.size < MIN_OBJECT_VOXELS:
         return None, "the object is too small"
-    sigma = float(np.median(np.abs(residual))) / NORMAL_MAD / LAPLACIAN_GAIN
+    sigma = median(np.abs(residual)) / NORMAL_MAD / LAPLACIAN_GAIN
     return (sigma, "") if sigma > 0 else (None, "the object has no measurable noise")
 
 
@@ -145,12 +146,12 @@ def _contrast(sample: Sample) -> list[Metric]:
     inner, background = sample.inner, sample.background
     bright, dark = float(inner.mean(dtype=np.float64)), float(background.mean(dtype=np.float64))
     energy = float(np.square(background).mean(dtype=np.float64))
-    median = float(np.median(background)) ** 2
+    dark_median = median(background) ** 2
     return [
         measured(names[0], (bright - dark) / (bright + dark)),
         measured(names[1], float(np.square(inner).mean(dtype=np.float64)) / energy),
-        measured(names[2], float(np.median(inner)) ** 2 / median)
-        if median > 0
+        measured(names[2], median(inner) ** 2 / dark_median)
+        if dark_median > 0
         else not_computable(names[2], "the median of the background is zero"),
     ]
 
