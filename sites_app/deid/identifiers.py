@@ -96,7 +96,7 @@ def _tells(value: str, excluded: Iterable[str], minimum: int, known: frozenset[s
     folded = value.casefold()
     return (
         len(value) >= minimum
-        and sum(character.isalnum() for character in value) >= minimum - 1
+        and (value.isalnum() or sum(character.isalnum() for character in value) >= minimum - 1)
         and folded not in known
         and folded not in excluded
         and value not in _BLANK_DATES

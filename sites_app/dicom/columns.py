@@ -64,17 +64,21 @@ class _Absent:
 def _column(cells: Sequence[Any]) -> dict[str, Any]:
     values: list[Value] = []
     known: dict[str, int] = {}
-    index = []
+    index: list[int] = []
+    previous: Any = _Absent
     for cell in cells:
         if cell is _Absent:
             index.append(_ABSENT)
-            continue
-        # The JSON text tells 1, 1.0 and true apart, which compare equal in Python.
-        text = json.dumps(cell)
-        if text not in known:
-            known[text] = len(values)
-            values.append(cell)
-        index.append(known[text])
+        elif cell is previous:
+            index.append(index[-1])
+        else:
+            # The JSON text tells 1, 1.0 and true apart, which compare equal in Python.
+            text = f'"{cell}' if isinstance(cell, str) else json.dumps(cell)
+            if text not in known:
+                known[text] = len(values)
+                values.append(cell)
+            index.append(known[text])
+        previous = cell
     same = index[0] if index and len(set(index)) == 1 else None
     return {"values": values, "index": index if same is None else same}
 

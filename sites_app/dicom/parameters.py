@@ -8,6 +8,7 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from sites_app.dicom.catalogue import PARAMETERS, ParameterDefinition, Path
@@ -50,7 +51,9 @@ class Parameters:
 def decode_text(raw: bytes, charset: str = "") -> str:
     """Return a text value decoded by its file's first SpecificCharacterSet (0008,0005), never failing."""
     text = raw.decode(_ENCODINGS.get(charset, "latin-1"), "replace")
-    return "".join(character if character.isprintable() else " " for character in text).strip()
+    if not text.isprintable():
+        text = "".join(character if character.isprintable() else " " for character in text)
+    return text.strip()
 
 
 def convert(
@@ -313,6 +316,7 @@ def find_private(parsed: ParsedFile, creator: str, group: int, number: int) -> E
     return None
 
 
+@lru_cache(maxsize=4096)
 def path_text(path: Path) -> str:
     """Return a path of tags as (gggg,eeee)>(gggg,eeee)."""
     return ">".join(tag_text(tag) for tag in path)
