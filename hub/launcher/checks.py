@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from hub.launcher.layout import Layout
 from hub.launcher.services import running_services
 
 LINTED = ("hub", "sites_app", "qc_app", "harmonization_app", "hub_client", "tests", "benchmarks", "manage.py")
+_MOST_PROCESSES = 4
 TYPED = ("hub", "sites_app", "qc_app", "harmonization_app", "hub_client")
 
 
@@ -47,11 +49,16 @@ def _commands(layout: Layout, pytest_arguments: Sequence[str]) -> dict[str, list
         "djlint": [python, "-m", "djlint", "templates", "--lint", "--quiet"],
         "hadolint": [str(programs / "hadolint"), "Dockerfile"],
         "migrations": [python, "manage.py", "makemigrations", "--check", "--dry-run"],
-        "pytest": [python, "-m", "pytest", *pytest_arguments],
+        "pytest": [python, "-m", "pytest", *_side_by_side(), *pytest_arguments],
     }
     if not any((layout.root / "templates").rglob("*.html")):
         del commands["djlint"]
     return commands
+
+
+def _side_by_side() -> list[str]:
+    """Return pytest's options to use every core; the tests of one file stay together."""
+    return ["-n", str(min(os.cpu_count() or 1, _MOST_PROCESSES)), "--dist", "loadfile"]
 
 
 def _present(root: Path, names: Sequence[str]) -> list[str]:
