@@ -18,9 +18,10 @@ from hub.core.canonical import digest
 from hub.core.errors import Conflict, InvalidInput
 from hub.core.storage.blobs import get_blob, put_blob
 from qc_app.models import MetricValue
-from sites_app.models import LockState, Subject, Trial, VisitDefinition
+from sites_app.models import Arm, LockState, Subject, Trial, VisitDefinition
 
 KEYS = ("subject", "visit")
+ARM_NAMES = frozenset({"arm", "treatment", "treatment_arm", "randomisation", "randomization", "arm_code"})
 QC_METADATA = ("batch", "manufacturer", "scanner", "site", "software")
 
 
@@ -80,6 +81,7 @@ def import_feature_set(
         visits=frozenset(VisitDefinition.objects.filter(trial=trial).values_list("code", flat=True)),
     )
     table = read_feature_csv(content, layout)
+    _refuse_arms(trial, table)
     return _store(
         actor=actor,
         trial=trial,
@@ -89,6 +91,20 @@ def import_feature_set(
         origin=FeatureSet.Origin.CSV,
         provenance={"bytes": len(content)},
     )
+
+
+def _refuse_arms(trial: Trial, table: FeatureTable) -> None:
+    """Raise InvalidInput for a column that tells the treatment arm: blinded roles read feature sets."""
+    arms = {code.lower() for code in Arm.objects.filter(trial=trial).values_list("code", flat=True)}
+    for column, values in table.metadata.items():
+        found = {value.lower() for value in values if value}
+        named = column.lower().replace("-", "_").replace(" ", "_") in ARM_NAMES
+        if named or (len(found) > 1 and found <= arms):
+            raise InvalidInput(
+                f"The column {column} tells the treatment arm. Harmonization before data lock is blinded, and"
+                " blinded roles read feature sets: leave the column out.",
+                errors=[{"field": column, "message": "tells the treatment arm"}],
+            )
 
 
 def _metadata_columns(content: bytes, described: TableMetadata) -> tuple[str, ...]:

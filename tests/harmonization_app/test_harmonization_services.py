@@ -74,6 +74,19 @@ def test_a_coordinator_may_not_import_features(trial, people):
         )
 
 
+@pytest.mark.parametrize(("column", "cells"), [("treatment_arm", ("x", "y")), ("cohort", ("A", "B"))])
+def test_a_column_that_tells_the_treatment_arm_is_refused(trial, people, column, cells):
+    lines = as_csv().splitlines()
+    content = "\n".join(
+        [f"{lines[0]},{column}"] + [f"{line},{cells[index % 2]}" for index, line in enumerate(lines[1:])]
+    )
+
+    with pytest.raises(InvalidInput, match="tells the treatment arm"):
+        feature_services.import_feature_set(
+            actor=people.statistician, trial=trial, name="F", content=content.encode(), metadata=metadata()
+        )
+
+
 def test_a_feature_set_cannot_be_changed_by_sql(features):
     with pytest.raises(InternalError, match="immutable"), transaction.atomic():
         FeatureSet.objects.filter(pk=features.pk).update(name="other")
