@@ -2,6 +2,7 @@
 
 from harmonization_app.models.algorithm import AlgorithmVersion, AlgorithmVersionState
 from harmonization_app.models.data_lock import DataLock, DataLockState
+from harmonization_app.models.export import Export, ExportState
 from harmonization_app.models.feature_set import FeatureSet
 from harmonization_app.models.plan import HarmonizationPlan, HarmonizationRun, RunState
 
@@ -10,6 +11,8 @@ __all__ = [
     "AlgorithmVersionState",
     "DataLock",
     "DataLockState",
+    "Export",
+    "ExportState",
     "FeatureSet",
     "HarmonizationPlan",
     "HarmonizationRun",

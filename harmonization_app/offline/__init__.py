@@ -1,0 +1,1 @@
+"""What works without the hub: shipped inside every export package."""
