@@ -5,6 +5,8 @@ A stop refuses the run. Where the result would be wrong there is never only a wa
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from harmonization_app.algorithms.base import Dataset, Finding
@@ -56,6 +58,11 @@ def check(dataset: Dataset, specification: Specification) -> tuple[Finding, ...]
         findings += check_values(dataset, specification, (), None)
     rank = {"stop": 0, "warn": 1, "info": 2}
     return tuple(sorted(findings, key=lambda finding: rank[finding.severity]))
+
+
+def check_complete(dataset: Dataset, specification: Specification) -> list[Finding]:
+    """Return the findings for a method that takes no missing values."""
+    return list(check(dataset, replace(specification, missing_values="refuse")))
 
 
 def _incomplete(findings: list[Finding], dataset: Dataset) -> list[int]:

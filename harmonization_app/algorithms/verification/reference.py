@@ -56,6 +56,7 @@ CASES_BY_METHOD: Mapping[str, tuple[str, ...]] = {
     "neurocombat": COMBAT_CASES,
     "covbat": ("h",),
     "combat-spline": ("i3",),
+    "longcombat": ("f",),
     "nested": ("j", "j2"),
 }
 
@@ -159,6 +160,34 @@ def _nested_case(folder: Path, name: str, kind: str) -> ReferenceCase:
     return _with_expected(case, directory, expected, features)
 
 
+def _longitudinal_case(folder: Path, name: str, kind: str) -> ReferenceCase:
+    """Return a case of the mixed model `age0 + sex + dx*time`; its rows are in the order of the input."""
+    directory = folder / "cases" / name
+    facts: dict[str, Any] = json.loads((directory / "case.json").read_text("utf-8"))
+    table, expected = _read(folder / facts["dataset"]), _read(directory / "expected.csv")
+    features = [column for column in table.columns if column.startswith("roi_")]
+    kinds = {"age0": "continuous", "sex": "categorical", "dx": "categorical", "time": "continuous"}
+    options: dict[str, Any] = {"interactions": [["dx", "time"]], "random_slope": "_slope" in name}
+    options["residual_scale"] = "MSR" if "MSR" in name else "REML"
+    specification = Specification(
+        covariates=tuple(Covariate(column, kind) for column, kind in kinds.items()),  # type: ignore[arg-type]
+        batch_size=ANY_SIZE,
+        overlap=ANY_OVERLAP,
+        subject="subject",
+        time="time",
+        options=options,
+    )
+    dataset = Dataset(
+        table[features].to_numpy(np.float64),
+        tuple(features),
+        tuple(f"{row.subject}/{row.visit}" for row in table.itertuples()),
+        tuple(table[facts["batch"]].astype(str)),
+        {column: tuple(table[column].tolist()) for column in (*kinds, "subject")},
+    )
+    values = expected[features].to_numpy(np.float64)
+    return ReferenceCase(name, kind, dataset, specification, values, float(facts["tolerance_sd"]))
+
+
 def _covariates(
     directory: Path, facts: dict[str, Any], table: pd.DataFrame
 ) -> tuple[tuple[Covariate, ...], dict[str, tuple[CovariateValue, ...]]]:
@@ -183,5 +212,6 @@ def _named_covariates(
 
 _LOADERS: Mapping[str, Callable[[Path, str, str], ReferenceCase]] = {
     "combat-spline": _spline_case,
+    "longcombat": _longitudinal_case,
     "nested": _nested_case,
 }
