@@ -210,7 +210,9 @@ def test_what_needs_mail_is_not_offered(path):
     assert Client().get(f"/accounts/{path}").status_code == 404
 
 
-@pytest.mark.parametrize("path", ["password/change/", "2fa/", "2fa/totp/activate/", "reauthenticate/", "logout/"])
+@pytest.mark.parametrize(
+    "path", ["password/change/", "2fa/", "2fa/totp/activate/", "reauthenticate/", "logout/"]
+)
 def test_account_pages_have_the_frame_of_the_hub(path):
     client, user = Client(), UserFactory()
     by_page(client, user)
