@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import read_dataset
 
 from qc_app.metrics.errors import PixelsUnavailable
+from qc_app.metrics.plain_header import read_plain_header
 
 MAX_DECODED_BYTES = 1_000_000_000
 BIG_ENDIAN = "1.2.840.10008.1.2.2"
@@ -61,6 +62,10 @@ def open_instance(data: bytes | memoryview) -> OpenedInstance:
 def _read_header(data: bytes | memoryview) -> tuple[Dataset, str, memoryview, int]:
     if DEFLATED.encode() in bytes(data[:1024]):
         return _read_deflated(data)
+    plain = read_plain_header(data)
+    if plain is not None:
+        dataset, syntax, offset = plain
+        return dataset, syntax, memoryview(data), offset
     stream = io.BytesIO(data)
     dataset = dcmread(stream, stop_before_pixels=True)
     return dataset, str(dataset.file_meta.get("TransferSyntaxUID", "")), memoryview(data), stream.tell()
