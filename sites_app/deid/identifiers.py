@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pydicom.datadict import tag_for_keyword
 
@@ -80,7 +81,12 @@ def collect(parsed: ParsedFile, subject_code: str) -> Identifiers:
             "Ask a data manager to look at the file.",
         )
     makers = {parsed.text(tag).casefold() for tag in _MAKER_TAGS}
-    excluded = makers | {subject_code.casefold()}
+    return _telling(frozenset(whole), frozenset(words), frozenset(makers | {subject_code.casefold()}))
+
+
+@lru_cache(maxsize=8)
+def _telling(whole: frozenset[str], words: frozenset[str], excluded: frozenset[str]) -> Identifiers:
+    """Return those that tell whose image it is; remembered, since the slices of a series name the same."""
     return Identifiers(
         frozenset(value for value in whole if _tells(value, excluded, MINIMUM_CHARACTERS, _PLACEHOLDERS)),
         frozenset(value for value in words if _tells(value, excluded, 3, _TECHNICAL_WORDS)),

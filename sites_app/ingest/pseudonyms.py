@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 from dataclasses import fields
+from functools import lru_cache
 from uuid import UUID
 
 from django.conf import settings
@@ -53,7 +55,14 @@ def current_profile(trial: Trial) -> DeidentificationProfile:
 def profile_from(document: dict) -> Profile:
     """Return the profile with a stored document's options; its actions are those of this software."""
     names = {field.name for field in fields(Profile)}
-    return Profile(**{name: value for name, value in document.items() if name in names})
+    options = {name: value for name, value in document.items() if name in names}
+    return _profile_with(json.dumps(options, sort_keys=True))
+
+
+@lru_cache(maxsize=32)
+def _profile_with(options: str) -> Profile:
+    """Return one profile for the same options: it keeps the actions and the digest that it has worked out."""
+    return Profile(**json.loads(options))
 
 
 def deidentifier_for(subject: Subject, profile: DeidentificationProfile) -> Deidentifier:

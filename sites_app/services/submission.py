@@ -83,7 +83,7 @@ def complete_submission(*, actor: Any, submission: Submission) -> Submission:
     """Say that everything is sent. Raises NotAllowed; Conflict where the submission is not open."""
     _require_sender(actor, submission, "complete this submission")
     with transaction.atomic():
-        row = Submission.objects.select_for_update().get(pk=submission.pk)
+        row = _locked(submission.pk)
         transition(row, SubmissionState.RECEIVED, actor=actor)
         if not row.uploads.filter(state=Upload.State.RECEIVED).exists():
             enqueue_finish(row)
@@ -109,7 +109,7 @@ def finish_submission(*, submission_id: UUID) -> bool:
     written, SubmissionFinished is published.
     """
     with transaction.atomic():
-        submission = Submission.objects.select_for_update().get(pk=submission_id)
+        submission = _locked(submission_id)
         if submission.state not in (SubmissionState.RECEIVED, SubmissionState.PROCESSING):
             return False
         if submission.uploads.filter(state=Upload.State.RECEIVED).exists():
@@ -166,6 +166,12 @@ def transition(submission: Submission, state: str, *, actor: Any, reason: str = 
         new={"state": state},
         reason=submission.reason,
     )
+
+
+def _locked(submission_id: UUID) -> Submission:
+    """Return a submission, locked, with the rows that its receipt and its answer name."""
+    named = ("trial", "site", "subject", "visit__definition", "profile", "created_by")
+    return Submission.objects.select_for_update(of=("self",)).select_related(*named).get(pk=submission_id)
 
 
 def enqueue_finish(submission: Submission) -> None:
