@@ -235,9 +235,12 @@ function bind() {
   form.addEventListener("change", showChoice);
   document.addEventListener("htmx:afterSettle", showChoice);
   part("clear", form).addEventListener("click", () => ((items = []), showChoice()));
-  form.querySelectorAll("[data-pick]").forEach((input) =>
-    input.addEventListener("change", () => (choose(fromPicker(input.files)), (input.value = ""))),
-  );
+  form.querySelectorAll("[data-pick]").forEach((input) => {
+    const take = () => (choose(fromPicker(input.files)), (input.value = ""));
+    input.addEventListener("change", take);
+    // What was chosen while this script was still on its way counts as well.
+    if (input.files.length) take();
+  });
   drop.addEventListener("dragover", (event) => (event.preventDefault(), drop.classList.add("is-over")));
   drop.addEventListener("dragleave", () => drop.classList.remove("is-over"));
   drop.addEventListener("drop", async (event) => {
