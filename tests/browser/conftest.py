@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from django.conf import settings as hub_settings
@@ -143,5 +144,5 @@ def _database_url() -> str:
     found = connection.settings_dict
     user = f"{found['USER']}:{found['PASSWORD']}" if found["PASSWORD"] else found["USER"]
     if found["HOST"].startswith("/"):
-        return f"postgres://{user}@{found['HOST'].replace('/', '%2F')}/{found['NAME']}"
+        return f"postgres://{user}@/{quote(found['HOST'])}/{found['NAME']}"
     return f"postgres://{user}@{found['HOST']}:{found['PORT'] or 5432}/{found['NAME']}"
