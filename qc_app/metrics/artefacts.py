@@ -30,8 +30,9 @@ def ghost_to_signal(pixels: SeriesPixels, sample: Sample) -> Metric:
     axis = 1 + pixels.phase_encoding_axis
     half = sample.volume.shape[axis] // 2
     outside: Mask = sample.regions.background
-    ghost = erode(np.roll(foreground, half, axis=axis), 2) & outside
-    elsewhere = ~dilate(np.roll(foreground, half, axis=axis), 2) & outside
+    shifted = np.roll(foreground, half, axis=axis)
+    ghost = erode(shifted, 2) & outside
+    elsewhere = ~dilate(shifted, 2) & outside
     if min(np.count_nonzero(ghost), np.count_nonzero(elsewhere)) < MIN_GHOST_FRACTION * foreground.size:
         return not_computable(
             name, "the object overlaps the place of its ghost, or leaves no background beside it"
@@ -48,7 +49,7 @@ def background_artefact(sample: Sample) -> Metric:
     name = "background_artefact"
     if sample.background_problem is not None:
         return not_computable(name, sample.background_problem)
-    limit = median(sample.background) * RAYLEIGH_999_TO_MEDIAN
+    limit = sample.background_median * RAYLEIGH_999_TO_MEDIAN
     if limit <= 0:
         return not_computable(name, "the median of the background is zero")
     fraction = np.count_nonzero(sample.background > limit) / sample.background.size

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qc_app.metrics.mask import Regions, Volume, find_regions
+from qc_app.metrics.order import median
 from qc_app.metrics.pixels import SeriesPixels
 
 MAX_SAMPLED_SLICES = 64
@@ -26,6 +28,22 @@ class Sample:
     inner: NDArray[np.float32]
     background: NDArray[np.float32]
     background_problem: str | None
+
+    @cached_property
+    def inner_mean(self) -> float:
+        return float(self.inner.mean(dtype=np.float64))
+
+    @cached_property
+    def background_mean(self) -> float:
+        return float(self.background.mean(dtype=np.float64))
+
+    @cached_property
+    def background_sd(self) -> float:
+        return float(self.background.std(dtype=np.float64))
+
+    @cached_property
+    def background_median(self) -> float:
+        return median(self.background)
 
 
 def take_sample(pixels: SeriesPixels) -> Sample:

@@ -56,6 +56,6 @@ def tissue_contrast(sample: Sample, classes: TissueClasses | None) -> list[Metri
     cjv = measured(names[1], (classes.dark_sd + classes.bright_sd) / classes.distance)
     if sample.background_problem is not None:
         return [not_computable(names[0], sample.background_problem), cjv]
-    noise = float(sample.background.std(dtype=np.float64))
+    noise = sample.background_sd
     total = math.sqrt(noise**2 + classes.dark_sd**2 + classes.bright_sd**2)
     return [measured(names[0], classes.distance / total), cjv]
