@@ -15,6 +15,7 @@ from harmonization_app.algorithms.base import Algorithm
 from harmonization_app.algorithms.combat import Combat
 from harmonization_app.algorithms.combat_spline import CombatSpline
 from harmonization_app.algorithms.covbat import CovBat
+from harmonization_app.algorithms.dcombat import DCombat
 from harmonization_app.algorithms.longcombat import LongCombat
 from harmonization_app.algorithms.nested import Nested
 from harmonization_app.algorithms.neurocombat import NeuroCombat
@@ -30,6 +31,7 @@ ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType(
             NeuroCombat(),
             CovBat(),
             CombatSpline(),
+            DCombat(),
             LongCombat(),
             Nested(),
             Pairwise(),

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from harmonization_app.algorithms.base import CovariateValue, Dataset, FloatArray
+from harmonization_app.algorithms.design import level_text
 from harmonization_app.algorithms.specification import (
     BatchSizePolicy,
     Covariate,
@@ -56,6 +57,7 @@ CASES_BY_METHOD: Mapping[str, tuple[str, ...]] = {
     "neurocombat": COMBAT_CASES,
     "covbat": ("h",),
     "combat-spline": ("i3",),
+    "dcombat": COMBAT_CASES,
     "longcombat": ("f",),
     "nested": ("j", "j2"),
 }
@@ -160,6 +162,18 @@ def _nested_case(folder: Path, name: str, kind: str) -> ReferenceCase:
     return _with_expected(case, directory, expected, features)
 
 
+def _case_with_levels(folder: Path, name: str, kind: str) -> ReferenceCase:
+    """Return the case with the levels of every categorical covariate in the plan."""
+    case = _case(folder, name, kind)
+    covariates = tuple(
+        replace(item, levels=tuple(sorted({level_text(v) or "" for v in case.dataset.covariates[item.name]})))
+        if item.kind == "categorical"
+        else item
+        for item in case.specification.covariates
+    )
+    return replace(case, specification=replace(case.specification, covariates=covariates))
+
+
 def _longitudinal_case(folder: Path, name: str, kind: str) -> ReferenceCase:
     """Return a case of the mixed model `age0 + sex + dx*time`; its rows are in the order of the input."""
     directory = folder / "cases" / name
@@ -212,6 +226,7 @@ def _named_covariates(
 
 _LOADERS: Mapping[str, Callable[[Path, str, str], ReferenceCase]] = {
     "combat-spline": _spline_case,
+    "dcombat": _case_with_levels,
     "longcombat": _longitudinal_case,
     "nested": _nested_case,
 }

@@ -39,6 +39,7 @@ _MODULES: Mapping[str, str] = MappingProxyType(
     {
         "covbat": "covbat",
         "combat-spline": "combat_spline",
+        "dcombat": "dcombat",
         "longcombat": "longcombat",
         "nested": "nested",
         "pairwise": "pairwise",

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from scipy import optimize
 
-from harmonization_app.algorithms.base import Dataset, FloatArray
+from harmonization_app.algorithms.base import Dataset, FloatArray, IntArray
 from harmonization_app.algorithms.specification import Covariate, Specification
 from harmonization_app.algorithms.verification.coding import plain_batches, plain_covariates, plain_text
 from harmonization_app.algorithms.verification.inputs import NO_OVERLAP_LIMIT, SMALL_BATCHES
@@ -25,7 +25,7 @@ LARGEST_CELLS = 200_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Subject:
-    rows: FloatArray
+    rows: IntArray
     design: FloatArray
     random: FloatArray
 
@@ -103,7 +103,7 @@ def _mixed_model(
         coefficients = np.linalg.solve(gram, right)
         residual = square - float(coefficients @ right)
         total = logarithm + float(np.linalg.slogdet(gram)[1]) + degrees * math.log(residual)
-        return total, coefficients, math.sqrt(residual / degrees)
+        return float(total), np.asarray(coefficients), math.sqrt(residual / degrees)
 
     covariance = _best_covariance(lambda guess: criterion(guess)[0], subjects[0].random.shape[1])
     _, coefficients, sigma = criterion(covariance)

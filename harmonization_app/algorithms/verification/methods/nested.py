@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from harmonization_app.algorithms.base import Dataset, FloatArray
+from harmonization_app.algorithms.base import CovariateValue, Dataset, FloatArray
 from harmonization_app.algorithms.specification import Specification
 from harmonization_app.algorithms.verification.coding import plain_covariates, plain_text
 from harmonization_app.algorithms.verification.inputs import PLAIN_SPECIFICATION, case_input
@@ -52,6 +52,9 @@ def _with_makers(dataset: Dataset, seed: int) -> Dataset:
     maker, kernel = random.integers(0, 2, len(dataset.rows)), random.integers(0, 2, len(dataset.rows))
     effect = np.outer(maker, np.linspace(0.1, 0.3, dataset.values.shape[1]))
     effect += np.outer(kernel, np.linspace(-0.2, 0.1, dataset.values.shape[1]))
-    labels = {"maker": tuple("XY"[i] for i in maker), "kernel": tuple(int(i) for i in kernel)}
+    labels: dict[str, tuple[CovariateValue, ...]] = {
+        "maker": tuple("XY"[i] for i in maker),
+        "kernel": tuple(kernel.tolist()),
+    }
     values = (dataset.values + effect).round(4)
     return replace(dataset, values=values, covariates={**dataset.covariates, **labels})
