@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,6 +101,7 @@ def _run(flags: Flags, length: int) -> Flags:
     return result
 
 
+@lru_cache(maxsize=256)
 def prediction_limit(count: int) -> float:
     """Return how many baseline sd the next value may lie from the mean of `count` >= 2 values.
 
