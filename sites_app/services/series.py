@@ -69,7 +69,9 @@ def receive_series(*, series_id: UUID, observation: SeriesObservation, submissio
 
     A series that was checked before is received anew.
     """
-    series = Series.objects.select_for_update(no_key=True, of=("self",)).select_related("study").get(pk=series_id)
+    series = (
+        Series.objects.select_for_update(no_key=True, of=("self",)).select_related("study").get(pk=series_id)
+    )
     before = {"state": series.state, "instances": series.instance_count}
     settled = Instance.objects.filter(_settled("segment__", submission), series=series)
     stored = settled.aggregate(size=Sum("size"), count=Count("id"))

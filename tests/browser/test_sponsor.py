@@ -109,6 +109,7 @@ def test_choosing_a_metric_redraws_and_the_pages_fit_a_phone(world: World, visit
 
     page.select_option("#metric-name", "efc")
     expect(page.locator("#metric")).to_contain_text("No values of Entropy focus criterion")
+    page.wait_for_function("!document.querySelector('.htmx-request, .htmx-swapping, .htmx-settling')")
     page.select_option("#metric-name", "snr_background")
     expect(page.locator("#metric [data-chart=boxes-data] svg")).to_be_visible()
     assert visitor.overflow_px() == 0

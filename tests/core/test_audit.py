@@ -7,12 +7,12 @@ import json
 import pytest
 from django.core.management import call_command
 from django.db import InternalError, connection, transaction
-from tests.factories.sites_app import TrialFactory, UserFactory
 
 from hub.core.audit.anchor import write_anchor
 from hub.core.audit.models import AuditEvent
 from hub.core.audit.services import merkle_root, record
 from hub.core.audit.verification import verify
+from tests.factories.sites_app import TrialFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -20,7 +20,9 @@ pytestmark = pytest.mark.django_db
 def write_events(count: int = 5):
     trial, person = TrialFactory(), UserFactory()
     for number in range(count):
-        record(actor=person, action="thing.changed", obj=trial, old={"value": number}, new={"value": number + 1})
+        record(
+            actor=person, action="thing.changed", obj=trial, old={"value": number}, new={"value": number + 1}
+        )
     return trial
 
 
@@ -63,7 +65,9 @@ def test_the_database_refuses_changing_events(operation):
 def test_a_changed_column_is_found(column, value):
     trial = write_events(5)
 
-    tamper(f"UPDATE core_audit_event SET {column} = %s WHERE chain = %s AND sequence = 3", [value, str(trial.pk)])
+    tamper(
+        f"UPDATE core_audit_event SET {column} = %s WHERE chain = %s AND sequence = 3", [value, str(trial.pk)]
+    )
 
     result = verify()
     assert [(item.chain, item.sequence) for item in result.breaks] == [(str(trial.pk), 3)]
@@ -91,7 +95,9 @@ def test_a_cut_tail_with_a_repaired_head_is_found_by_the_anchor_alone(settings):
         )
 
     assert verify().intact
-    assert [item.problem for item in verify(settings.HUB_ANCHOR_FILE).breaks] == ["an anchored event is missing"]
+    assert [item.problem for item in verify(settings.HUB_ANCHOR_FILE).breaks] == [
+        "an anchored event is missing"
+    ]
 
 
 def test_a_forged_anchor_is_found(settings):

@@ -29,11 +29,17 @@ def kinds(monkeypatch):
     def works(context, *, value):
         context.progress(0.5, f"half of {value}")
 
-    @job(name="test.refuses", queue="check", on_failure=lambda arguments, why: failures.append((arguments, why)))
+    @job(
+        name="test.refuses",
+        queue="check",
+        on_failure=lambda arguments, why: failures.append((arguments, why)),
+    )
     def refuses(context):
         raise InvalidInput("The file has no rows. Send another.")
 
-    @job(name="test.breaks", queue="check", on_failure=lambda arguments, why: failures.append((arguments, why)))
+    @job(
+        name="test.breaks", queue="check", on_failure=lambda arguments, why: failures.append((arguments, why))
+    )
     def breaks(context):
         raise ZeroDivisionError
 

@@ -31,7 +31,10 @@ def state(value: Any, text: str = "") -> str:
     name = str(value or "none")
     style = style_of(name)
     return format_html(
-        '<span class="state state-{}">{}<span>{}</span></span>', style.tone, icon(style.icon), text or label_of(name)
+        '<span class="state state-{}">{}<span>{}</span></span>',
+        style.tone,
+        icon(style.icon),
+        text or label_of(name),
     )
 
 
