@@ -8,6 +8,8 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable
+from contextlib import closing
+from functools import wraps
 from getpass import getpass
 from pathlib import Path
 from typing import Any
@@ -34,9 +36,16 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def connect() -> HubClient:
-    found = configuration.load()
-    return HubClient(found.url, found.token)
+def connected(command: Callable[[Namespace, HubClient], int]) -> Callable[[Namespace], int]:
+    """Give a command a client of the configured hub, and close it at the end."""
+
+    @wraps(command)
+    def with_client(given: Namespace) -> int:
+        found = configuration.load()
+        with closing(HubClient(found.url, found.token)) as client:
+            return command(given, client)
+
+    return with_client
 
 
 def login(given: Namespace) -> int:
@@ -46,8 +55,8 @@ def login(given: Namespace) -> int:
     parts = urlsplit(url)
     if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
         note("Warning: http is not encrypted; password, token and images can be read on the way. Use https.")
-    client = HubClient(url)
-    token = client.login(given.username, _secret("Password: "), given.otp)
+    with closing(HubClient(url)) as client:
+        token = client.login(given.username, _secret("Password: "), given.otp)
     path = configuration.save(configuration.Configuration(url, token))
     print(f"Logged in to {url} as {given.username}. The token is in {path}, for you alone.")
     return 0
@@ -58,8 +67,9 @@ def _secret(prompt: str) -> str:
     return getpass(prompt) if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
 
 
-def upload(given: Namespace) -> int:
-    client, target = connect(), Target(given.trial, given.site, given.subject, given.visit)
+@connected
+def upload(given: Namespace, client: HubClient) -> int:
+    target = Target(given.trial, given.site, given.subject, given.visit)
     if not given.watch:
         outcome = upload_folder(client, given.folder, target, timeout_s=given.timeout, progress=note)
         return _report(outcome, given.receipt)
@@ -90,8 +100,8 @@ def _report(outcome: Outcome, receipt: Path | None) -> int:
     return 0 if outcome.ok else 1
 
 
-def status(given: Namespace) -> int:
-    client = connect()
+@connected
+def status(given: Namespace, client: HubClient) -> int:
     if given.submission:
         outcome = follow(client, given.submission, timeout_s=given.timeout, progress=note)
         return _report(outcome, given.receipt)
@@ -113,8 +123,8 @@ def status(given: Namespace) -> int:
     return 0
 
 
-def deviations(given: Namespace) -> int:
-    client = connect()
+@connected
+def deviations(given: Namespace, client: HubClient) -> int:
     query = {"state": given.state} if given.state else {}
     rows = client.deviations(client.trial_id(given.trial), **query)
     cells = ([_cell(row.get(name)) for name in _DEVIATION_COLUMNS] for row in rows)
@@ -126,8 +136,8 @@ def _cell(value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value
 
 
-def run(given: Namespace) -> int:
-    client = connect()
+@connected
+def run(given: Namespace, client: HubClient) -> int:
     started = client.start_run(given.plan, given.feature_set)
     row = _followed(lambda: client.run(started["id"]), FINAL_RUN_STATES, given.timeout, "run")
     why = f" ({plain(row['exploratory_reason'])})" if row["exploratory_reason"] else ""
@@ -140,9 +150,9 @@ def run(given: Namespace) -> int:
     return 0 if row["state"] == "succeeded" else 1
 
 
-def lock(given: Namespace) -> int:
+@connected
+def lock(given: Namespace, client: HubClient) -> int:
     """Show the checklist; freeze or lock where that was asked for."""
-    client = connect()
     trial = client.trial_id(given.trial)
     rows = client.data_locks(trial)
     if not rows and not (given.freeze or given.sign):
@@ -165,8 +175,8 @@ def lock(given: Namespace) -> int:
     return 0 if row["state"] == "locked" or met else 1
 
 
-def export(given: Namespace) -> int:
-    client = connect()
+@connected
+def export(given: Namespace, client: HubClient) -> int:
     started = client.start_export(client.trial_id(given.trial), include_images=given.images)
     row = _followed(lambda: client.export(started["id"]), FINAL_EXPORT_STATES, given.timeout, "export")
     if row["state"] != "succeeded":
