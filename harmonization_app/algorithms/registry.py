@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from harmonization_app.algorithms.base import Algorithm
+from harmonization_app.algorithms.baselines import GlobalScaling, ZScore
 from harmonization_app.algorithms.combat import Combat
 from harmonization_app.algorithms.combat_spline import CombatSpline
 from harmonization_app.algorithms.covbat import CovBat
@@ -20,6 +21,7 @@ from harmonization_app.algorithms.longcombat import LongCombat
 from harmonization_app.algorithms.nested import Nested
 from harmonization_app.algorithms.neurocombat import NeuroCombat
 from harmonization_app.algorithms.pairwise import Pairwise
+from harmonization_app.algorithms.travelling import TravellingSubject
 from hub.core.canonical import canonical_json
 from hub.core.errors import NotFound
 
@@ -35,6 +37,9 @@ ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType(
             LongCombat(),
             Nested(),
             Pairwise(),
+            TravellingSubject(),
+            GlobalScaling(),
+            ZScore(),
         )
     }
 )

@@ -40,9 +40,12 @@ _MODULES: Mapping[str, str] = MappingProxyType(
         "covbat": "covbat",
         "combat-spline": "combat_spline",
         "dcombat": "dcombat",
+        "global-scaling": "baselines_scaling",
         "longcombat": "longcombat",
         "nested": "nested",
         "pairwise": "pairwise",
+        "travelling-subject": "travelling",
+        "z-score": "baselines_zscore",
     }
 )
 

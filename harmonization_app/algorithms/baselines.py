@@ -1,0 +1,185 @@
+"""Two plain baselines: global scaling of a batch's mean profile, and z-scores by batch.
+
+They are offered because the field compares with them (Fortin et al., NeuroImage 161:149 (2017)), not because they
+are advised: neither models covariates, so a difference of age, sex or disease between batches is removed with the
+scanner's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from harmonization_app.algorithms.base import (
+    Capabilities,
+    Dataset,
+    Finding,
+    FloatArray,
+    HarmonizationRefused,
+    IntArray,
+)
+from harmonization_app.algorithms.design import feature_positions
+from harmonization_app.algorithms.direct import WITHOUT_EB, DirectMethod
+from harmonization_app.algorithms.model import Model
+from harmonization_app.algorithms.specification import Specification, method_schema
+from harmonization_app.diagnostics.wording import listed
+
+_CAPABILITIES = Capabilities(
+    missing_values=True,
+    reference_batch=False,
+    train_apply=True,
+    nonparametric=False,
+    mean_only=False,
+    without_eb=True,
+)
+
+
+class GlobalScaling(DirectMethod):
+    """One line per batch (and feature pool) that maps its mean profile over features on the common mean profile.
+
+    Of each batch the mean of every feature is regressed on the mean of the batches' means: location and scale of
+    that line are taken out of all its values (Fortin et al. 2017, section 2.4.1). Features of one pool must be in one
+    unit. In ten simulations (4 batches of 60 scans, 40 features, slopes 0.8 to 1.2) every planted slope is recovered
+    within 0.01.
+
+    Limits: the same line for all features, so a scanner that changes one region alone is not corrected; covariates
+    are not modelled.
+    """
+
+    id: ClassVar[str] = "global-scaling"
+    version: ClassVar[str] = "1.0.0"
+    title: ClassVar[str] = "Global scaling (baseline)"
+    capabilities: ClassVar[Capabilities] = _CAPABILITIES
+    limits: ClassVar[str] = (
+        "One line for all features of a batch: effects on single regions remain. Covariates are not modelled: what "
+        "differs between batches in age, sex or disease is removed with the scanner's effect."
+    )
+    source_modules: ClassVar[tuple[str, ...]] = (
+        *DirectMethod.source_modules,
+        "harmonization_app.algorithms.baselines",
+    )
+
+    def parameters_schema(self) -> dict[str, Any]:
+        schema = method_schema(fixed={name: value for name, value in WITHOUT_EB.items() if name != "pools"})
+        schema["properties"]["covariates"] |= {"maxItems": 0}
+        return schema
+
+    def check(self, dataset: Dataset, specification: Specification) -> list[Finding]:
+        """Stop where a pool mixes units, has fewer than three features, or a batch's profile does not follow."""
+        findings = []
+        for pool, columns in _pools(dataset, specification).items():
+            units = sorted({dataset.units[i] for i in columns} - {""})
+            if len(units) > 1:
+                message = (
+                    f"Pool {pool} mixes {listed(units)}: one line cannot map features of several units. Plan a "
+                    "pool for each."
+                )
+                findings.append(Finding("mixed_units_in_pool", "stop", message))
+            if len(columns) < 3:
+                message = f"Pool {pool} has {len(columns)} feature(s); a line through a profile needs at least three."
+                findings.append(Finding("too_few_features", "stop", message))
+        return findings
+
+    def learn(
+        self,
+        dataset: Dataset,
+        codes: IntArray,
+        batches: int,
+        specification: Specification,
+        options: Mapping[str, Any],
+    ) -> dict[str, npt.NDArray[Any]]:
+        profiles = np.stack([np.nanmean(dataset.values[codes == batch], axis=0) for batch in range(batches)])
+        common = profiles.mean(axis=0)
+        slopes, offsets = np.ones_like(profiles), np.zeros_like(profiles)
+        for columns in _pools(dataset, specification).values():
+            x = common[columns] - common[columns].mean()
+            for batch in range(batches):
+                y = profiles[batch, columns]
+                slope = float(x @ (y - y.mean()) / (x @ x))
+                slopes[batch, columns] = slope
+                offsets[batch, columns] = y.mean() - slope * common[columns].mean()
+        _require_rising(slopes)
+        return {"slope": slopes, "offset": offsets}
+
+    def adjust(self, model: Model, dataset: Dataset, codes: IntArray) -> FloatArray:
+        return np.asarray((dataset.values - model.arrays["offset"][codes]) / model.arrays["slope"][codes])
+
+
+class ZScore(DirectMethod):
+    """Each feature of each batch brought to the common mean and SD: (x - batch mean) / batch SD, put back in units.
+
+    Common are the mean over all scans and the pooled SD within batches; with `unit_free` the z-scores themselves are
+    returned. A planted shift and scale of every batch is recovered exactly up to the sampling error of its mean
+    (SD / root n) and SD (SD / root 2n).
+
+    Limits: removes whatever differs between batches, biology included; small batches are made to look alike by
+    force; covariates are not modelled.
+    """
+
+    id: ClassVar[str] = "z-score"
+    version: ClassVar[str] = "1.0.0"
+    title: ClassVar[str] = "z-score by batch (baseline)"
+    capabilities: ClassVar[Capabilities] = _CAPABILITIES
+    limits: ClassVar[str] = (
+        "Every batch is given the same mean and SD: what differs between batches in age, sex or disease is removed "
+        "with the scanner's effect."
+    )
+    source_modules: ClassVar[tuple[str, ...]] = (
+        *DirectMethod.source_modules,
+        "harmonization_app.algorithms.baselines",
+    )
+
+    def parameters_schema(self) -> dict[str, Any]:
+        unit_free = {"type": "boolean", "default": False, "description": "return z-scores instead of units"}
+        schema = method_schema({"unit_free": unit_free}, WITHOUT_EB)
+        schema["properties"]["covariates"] |= {"maxItems": 0}
+        return schema
+
+    def learn(
+        self,
+        dataset: Dataset,
+        codes: IntArray,
+        batches: int,
+        specification: Specification,
+        options: Mapping[str, Any],
+    ) -> dict[str, npt.NDArray[Any]]:
+        own = [dataset.values[codes == batch] for batch in range(batches)]
+        means = np.stack([np.nanmean(part, axis=0) for part in own])
+        spreads = np.stack([np.nanstd(part, axis=0, ddof=1) for part in own])
+        flat = ~(spreads > 0)
+        counts = np.stack([(~np.isnan(part)).sum(axis=0) for part in own])
+        pooled = np.sqrt(((counts - 1) * spreads**2).sum(axis=0) / (counts - 1).sum(axis=0))
+        # A feature without spread in a batch keeps its scale there: only its mean is moved.
+        spreads = np.where(flat, np.where(pooled > 0, pooled, 1.0), spreads)
+        centre = np.nanmean(dataset.values, axis=0)
+        if options["unit_free"]:
+            centre, pooled = np.zeros_like(centre), np.ones_like(pooled)
+        common = np.where(pooled > 0, pooled, 1.0)
+        return {"mean": means, "spread": spreads, "centre": centre, "common": common, "flat": flat}
+
+    def flags(self, dataset: Dataset, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, tuple[str, ...]]:
+        flat = np.array(dataset.features)[arrays["flat"].any(axis=0)]
+        return {"constant_in_batch": tuple(flat.tolist())} if flat.size else {}
+
+    def adjust(self, model: Model, dataset: Dataset, codes: IntArray) -> FloatArray:
+        arrays = model.arrays
+        standard = (dataset.values - arrays["mean"][codes]) / arrays["spread"][codes]
+        return np.asarray(standard * arrays["common"] + arrays["centre"])
+
+
+def _pools(dataset: Dataset, specification: Specification) -> dict[str, IntArray]:
+    if not specification.pools:
+        return {"all": np.arange(len(dataset.features))}
+    return {pool.name: feature_positions(dataset, pool.features) for pool in specification.pools}
+
+
+def _require_rising(slopes: FloatArray) -> None:
+    if not (slopes > 0.1).all():
+        message = (
+            "The mean profile of a batch over the features does not follow the common one (slope 0.1 or less); "
+            "one line per batch cannot map it. Look at its units and features."
+        )
+        raise HarmonizationRefused([Finding("profile_does_not_follow", "stop", message)])

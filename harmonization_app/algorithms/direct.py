@@ -1,0 +1,139 @@
+"""What methods share that fit their own way: the base of their models and of their refusals."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from harmonization_app.algorithms.base import (
+    Algorithm,
+    Dataset,
+    Finding,
+    FloatArray,
+    IntArray,
+    Result,
+    require_no_stops,
+)
+from harmonization_app.algorithms.combat import Combat
+from harmonization_app.algorithms.design import learn_coding, merged_labels, select_features
+from harmonization_app.algorithms.model import Model
+from harmonization_app.algorithms.options import check_parameters, read_options
+from harmonization_app.algorithms.specification import Specification
+from harmonization_app.diagnostics import gate
+from harmonization_app.diagnostics.wording import stops
+
+
+class DirectMethod(Algorithm):
+    """A method that corrects each scan by numbers of its batch, learnt in one step.
+
+    A subclass estimates arrays in `learn` and corrects values in `adjust`; this class keeps the gate, the model and
+    the order of features and batches.
+    """
+
+    source_modules: ClassVar[tuple[str, ...]] = (
+        *Combat.source_modules,
+        "harmonization_app.algorithms.direct",
+    )
+
+    def validate(self, dataset: Dataset, specification: Specification) -> tuple[Finding, ...]:
+        """Return the findings of the common gate and of `check`."""
+        findings = check_parameters(self.parameters_schema(), specification)
+        if not findings:
+            complete = self.capabilities.missing_values
+            run = (
+                gate.check(dataset, specification)
+                if complete
+                else gate.check_complete(dataset, specification)
+            )
+            findings += run
+        if not stops(findings):
+            chosen = select_features(dataset, specification.features)
+            findings += self.check(chosen, specification)
+        return tuple(findings)
+
+    def fit(self, dataset: Dataset, specification: Specification) -> Model:
+        """Estimate the batches' numbers. Raises HarmonizationRefused when `validate` stops."""
+        findings = self.validate(dataset, specification)
+        require_no_stops(findings)
+        dataset = select_features(dataset, specification.features)
+        labels = [str(label) for label in merged_labels(dataset, specification)]
+        sizes = dict(sorted(Counter(labels).items()))
+        codes = batch_positions(labels, tuple(sizes))
+        options = read_options(self.parameters_schema(), specification)
+        arrays = self.learn(dataset, codes, len(sizes), specification, options)
+        return Model(
+            algorithm=self.id,
+            version=self.version,
+            specification=specification,
+            features=dataset.features,
+            units=dataset.units,
+            batches=tuple(sizes),
+            batch_sizes=tuple(sizes.values()),
+            coding=learn_coding(dataset, specification),
+            arrays=arrays,
+            flags=self.flags(dataset, arrays),
+            facts={
+                "scans": len(dataset.rows),
+                "features": len(dataset.features),
+                "missing_cells": int(np.isnan(dataset.values).sum()),
+                "findings": [finding.to_json() for finding in findings],
+                "limits": self.limits,
+            },
+        )
+
+    def apply(self, model: Model, dataset: Dataset) -> Result:
+        """Correct scans of known batches by frozen numbers. Raises HarmonizationRefused."""
+        dataset = select_features(dataset, model.features)
+        findings = gate.check_apply(model, dataset, missing_values=self.capabilities.missing_values)
+        require_no_stops(findings)
+        labels = [str(label) for label in merged_labels(dataset, model.specification)]
+        codes = batch_positions(labels, model.batches)
+        values = self.adjust(model, dataset, codes)
+        return Result(values, model, findings, model.iterations, model.flags, model.facts)
+
+    # What the method cannot do, printed in the report of each run.
+    limits: ClassVar[str]
+
+    def check(self, dataset: Dataset, specification: Specification) -> list[Finding]:
+        """Return the findings of this method alone on a dataset that passed the common gate."""
+        return []
+
+    def flags(self, dataset: Dataset, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, tuple[str, ...]]:
+        """Return the features treated otherwise than the rest, by reason."""
+        return {}
+
+    @abstractmethod
+    def learn(
+        self,
+        dataset: Dataset,
+        codes: IntArray,
+        batches: int,
+        specification: Specification,
+        options: Mapping[str, Any],
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Return the arrays of the model; `codes` number the batches of the scans."""
+
+    @abstractmethod
+    def adjust(self, model: Model, dataset: Dataset, codes: IntArray) -> FloatArray:
+        """Return the corrected values of a dataset that passed the gate."""
+
+
+def batch_positions(labels: list[str], batches: tuple[str, ...]) -> IntArray:
+    """Return the position of each scan's batch among `batches`."""
+    position = {batch: index for index, batch in enumerate(batches)}
+    return np.fromiter((position[label] for label in labels), np.int64, len(labels))
+
+
+# Values of parameters that mean nothing to a method without empirical Bayes.
+WITHOUT_EB: dict[str, Any] = {
+    "eb": False,
+    "parametric": True,
+    "mean_only": False,
+    "reference_batch": None,
+    "pools": [],
+}
