@@ -29,7 +29,7 @@ from qc_app.services.judgement import (
 )
 from qc_app.services.shapes import worst_severity
 from qc_app.services.visit_check import judge_visit, lock_visit, other_visits, protocol_in_force
-from sites_app.models import LockState, Series, SeriesState, Visit
+from sites_app.models import LockState, Series, SeriesState, Trial, Visit
 from sites_app.models.series import SERIES_TRANSITIONS
 from sites_app.permissions import require_role
 
@@ -60,9 +60,11 @@ def check_series(*, series_id: UUID) -> None:
 
 def _claim(series_id: UUID) -> Series | None:
     """Set a waiting series to checking and return it; None where there is nothing to do."""
+    # No join: where another worker has just finished, PostgreSQL asks the row itself again, not a subquery.
+    locked = Trial.objects.filter(lock_state=LockState.LOCKED).values("pk")
     claimed = (
         Series.objects.filter(pk=series_id, state__in=_UNFINISHED, instance_count__gt=0)
-        .exclude(trial__lock_state=LockState.LOCKED)
+        .exclude(trial_id__in=locked)
         .update(state=SeriesState.CHECKING)
     )
     if not claimed:
