@@ -21,6 +21,7 @@ from harmonization_app.algorithms.longcombat import LongCombat
 from harmonization_app.algorithms.nested import Nested
 from harmonization_app.algorithms.neurocombat import NeuroCombat
 from harmonization_app.algorithms.pairwise import Pairwise
+from harmonization_app.algorithms.phantom import PhantomCalibration
 from harmonization_app.algorithms.travelling import TravellingSubject
 from hub.core.canonical import canonical_json
 from hub.core.errors import NotFound
@@ -38,6 +39,7 @@ ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType(
             Nested(),
             Pairwise(),
             TravellingSubject(),
+            PhantomCalibration(),
             GlobalScaling(),
             ZScore(),
         )

@@ -44,6 +44,7 @@ _MODULES: Mapping[str, str] = MappingProxyType(
         "longcombat": "longcombat",
         "nested": "nested",
         "pairwise": "pairwise",
+        "phantom-calibration": "phantom",
         "travelling-subject": "travelling",
         "z-score": "baselines_zscore",
     }
