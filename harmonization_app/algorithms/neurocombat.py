@@ -74,6 +74,7 @@ class NeuroCombat(Algorithm):
         "harmonization_app.algorithms.options",
         "harmonization_app.algorithms.specification",
         "harmonization_app.diagnostics.gate",
+        "harmonization_app.diagnostics.gate_assumptions",
         "harmonization_app.diagnostics.gate_batches",
         "harmonization_app.diagnostics.gate_covariates",
         "harmonization_app.diagnostics.gate_values",

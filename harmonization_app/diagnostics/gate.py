@@ -20,6 +20,7 @@ from harmonization_app.algorithms.design import (
 from harmonization_app.algorithms.kernel import group_rows
 from harmonization_app.algorithms.model import Model
 from harmonization_app.algorithms.specification import Specification
+from harmonization_app.diagnostics.gate_assumptions import check_assumptions
 from harmonization_app.diagnostics.gate_batches import check_batches
 from harmonization_app.diagnostics.gate_covariates import (
     check_covariate_values,
@@ -53,6 +54,8 @@ def check(dataset: Dataset, specification: Specification) -> tuple[Finding, ...]
         grouping = group_rows(design.codes, len(design.batches))
         findings += check_design(dataset, design, specification)
         findings += check_values(dataset, specification, design.batches, grouping)
+        if not stops(findings):
+            findings += check_assumptions(dataset, design, specification)
         findings += check_observed_designs(dataset, design, specification, _incomplete(findings, dataset))
     else:
         findings += check_values(dataset, specification, (), None)
