@@ -54,6 +54,7 @@ ANALYSTS: Roles = ADMINISTRATORS | {STATISTICIAN}
 HARMONIZATION: Roles = ANALYSTS | {DATA_MANAGER, SPONSOR, AUDITOR}
 AUDIT: Roles = ADMINISTRATORS | {AUDITOR}
 PEOPLE_READERS: Roles = AUDIT | {DATA_MANAGER, MONITOR}
+EXPORTERS: Roles = ANALYSTS | {DATA_MANAGER, AUDITOR}
 ANY_AUDIT: Roles = AUDIT | {OUTSIDER}
 
 
@@ -285,6 +286,10 @@ _api("GET data-locks/<uuid:pk>/manifest/", HARMONIZATION, status=404, thing="dat
 _api("POST data-locks/<uuid:pk>/freeze/", ADMINISTRATORS, HARMONIZATION, status=409, thing="data_lock")
 _api("POST data-locks/<uuid:pk>/unfreeze/", ADMINISTRATORS, HARMONIZATION, status=409, thing="data_lock")
 _api("POST data-locks/<uuid:pk>/lock/", ADMINISTRATORS, HARMONIZATION, status=409, thing="data_lock")
+_api("GET exports/", ACCOUNT)
+_api("POST exports/", EXPORTERS, TRIAL, status=202, unseen=400)
+_api("GET exports/<uuid:pk>/", EXPORTERS, thing="export")
+_api("GET exports/<uuid:pk>/package/", EXPORTERS, status=409, thing="export")
 
 # Pages of the core and of one's own account.
 _page("GET health/live", EVERYBODY)

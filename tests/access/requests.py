@@ -125,6 +125,7 @@ BODIES: dict[str, Any] = {
         "feature_set": _id(world, "feature_set"), "plan": _id(world, "plan"),
     },
     f"POST {_API}/data-locks/": _placed(),
+    f"POST {_API}/exports/": _placed(),
 }  # fmt: skip
 
 _T = "/t/<slug:trial_code>"

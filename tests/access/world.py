@@ -11,6 +11,7 @@ from django.utils import timezone
 from harmonization_app.models import AlgorithmVersion
 from harmonization_app.services import algorithm as algorithm_services
 from harmonization_app.services import feature_set as feature_services
+from harmonization_app.services import export as export_services
 from harmonization_app.services import plan as plan_services
 from harmonization_app.services import run as run_services
 from hub.core.audit.models import AuditEvent
@@ -237,6 +238,7 @@ def _make_harmonization(rows: dict[str, Any], admin: Any, *, run: bool = True) -
     rows["plan_draft"] = plan_services.save_draft(actor=admin, trial=trial, document=plan_document("draft"))
     draft = plan_services.save_draft(actor=admin, trial=trial, document=plan_document("locked"))
     rows["data_lock"] = harmonization.DataLockFactory(trial=trial)
+    rows["export"] = export_services.start_export(actor=admin, trial=trial)
     if not run:
         return
     rows["plan"] = plan = plan_services.lock_plan(
