@@ -51,10 +51,11 @@ def _chromium() -> str | None:
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     executable = _chromium()
-    # Playwright's loop runs in this thread, where Django would refuse to read the database.
+    # Playwright's loop runs in this thread, where Django would refuse to read the database. It ends with the
+    # module: other tests run loops of their own.
     with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
         running = playwright.chromium.launch(executable_path=executable, args=CHROMIUM_ARGUMENTS)
