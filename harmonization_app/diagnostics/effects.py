@@ -20,10 +20,13 @@ from harmonization_app.diagnostics.batch_tests import (
     measure_batch_effects,
     summarize,
 )
+from harmonization_app.diagnostics.classification import Classification, classify_batches
 from harmonization_app.diagnostics.covariate_effects import CovariateEffect, covariate_effects
 from harmonization_app.diagnostics.heldout import HeldOut, evaluate_held_out
 from harmonization_app.diagnostics.movers import Movers, find_movers
 from harmonization_app.diagnostics.projection import Projection, project, usable_columns
+from harmonization_app.diagnostics.stability import Stability, measure_stability
+from harmonization_app.diagnostics.within_subject import WithinSubject, measure_within_subject
 
 IN_SAMPLE_NOTE = "Tests on the fitted data look perfect whatever a method does; read the held-out figures."
 
@@ -55,6 +58,10 @@ class EffectsReport:
     covariates: tuple[CovariateEffect, ...]
     movers: Movers
     held_out: HeldOut
+    classified_before: Classification
+    classified_after: Classification
+    stability: Stability
+    within_subject: WithinSubject | None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -68,6 +75,12 @@ class EffectsReport:
             "covariates": [effect.to_json() for effect in self.covariates],
             "movers": self.movers.to_json(),
             "held_out": self.held_out.to_json(),
+            "classification": {
+                "before": self.classified_before.to_json(),
+                "after": self.classified_after.to_json(),
+            },
+            "stability": self.stability.to_json(),
+            "within_subject": self.within_subject.to_json() if self.within_subject else None,
         }
 
 
@@ -87,6 +100,9 @@ def compare(
         projection = project(values, design.codes, design.batches, dataset.rows, columns)
         return Stage(tests, summarize(tests), projection)
 
+    def classified(values: FloatArray) -> Classification:
+        return classify_batches(values[:, columns], design.codes, design.covariates, specification.seed)
+
     return EffectsReport(
         scans=len(dataset.rows),
         batches=tuple(zip(design.batches, (int(size) for size in design.batch_sizes), strict=True)),
@@ -102,4 +118,8 @@ def compare(
         ),
         movers=find_movers(dataset, np.asarray(result.values)),
         held_out=evaluate_held_out(algorithm, dataset, specification),
+        classified_before=classified(dataset.values),
+        classified_after=classified(result.values),
+        stability=measure_stability(algorithm, dataset, specification),
+        within_subject=measure_within_subject(dataset, specification, np.asarray(result.values)),
     )

@@ -1,0 +1,95 @@
+"""What happened to the changes within subjects who were scanned more than once."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from harmonization_app.algorithms.base import Dataset, FloatArray, IntArray
+from harmonization_app.algorithms.design import as_numbers, level_texts, merged_labels
+from harmonization_app.algorithms.kernel import BoolArray
+from harmonization_app.algorithms.specification import Specification
+
+FEWEST_PAIRS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class WithinSubject:
+    """Changes between a subject's successive scans, before and after; medians over features.
+
+    `rank_order` is Spearman's correlation of the changes before with those after, in subjects who stayed in their
+    batch. `excess_before` and `excess_after` are the mean squared change of those who changed the batch over that of
+    those who stayed: 1 means a change of batch is not seen.
+    """
+
+    evaluable: bool
+    reason: str
+    subjects: int = 0
+    pairs_same_batch: int = 0
+    pairs_other_batch: int = 0
+    rank_order: float | None = None
+    excess_before: float | None = None
+    excess_after: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def measure_within_subject(
+    dataset: Dataset, specification: Specification, after: FloatArray
+) -> WithinSubject | None:
+    """Return the changes; None where the plan names no subject. Scans follow the time, where the plan names it."""
+    if specification.subject is None:
+        return None
+    first, second, subjects = _pairs(dataset, specification)
+    if subjects == 0:
+        return WithinSubject(False, "The table lacks the subjects, or none was scanned twice.")
+    labels = np.array([str(label) for label in merged_labels(dataset, specification)])
+    same = labels[first] == labels[second]
+    counts = (subjects, int(same.sum()), int((~same).sum()))
+    if same.sum() < FEWEST_PAIRS:
+        reason = f"Fewer than {FEWEST_PAIRS} pairs of successive scans are in one batch."
+        return WithinSubject(False, reason, *counts)
+    before_change, after_change = (values[second] - values[first] for values in (dataset.values, after))
+    usable = np.isfinite(before_change).all(axis=0) & (np.ptp(before_change[same], axis=0) > 0)
+    usable &= np.isfinite(after_change).all(axis=0) & (np.ptp(after_change[same], axis=0) > 0)
+    if not usable.any():
+        return WithinSubject(False, "No feature is complete and changes within subjects.", *counts)
+    ranks = [_ranked(change[same][:, usable]) for change in (before_change, after_change)]
+    order = float(np.median((ranks[0] * ranks[1]).sum(axis=0)))
+    excess: list[float | None] = [None, None]
+    if (~same).sum() >= FEWEST_PAIRS:
+        excess = [_excess(change[:, usable], same) for change in (before_change, after_change)]
+    return WithinSubject(True, "", *counts, order, *excess)
+
+
+def _pairs(dataset: Dataset, specification: Specification) -> tuple[IntArray, IntArray, int]:
+    """Return the rows of successive scans of the same subject, and how many subjects have any."""
+    nothing = np.empty(0, dtype=np.int64)
+    if specification.subject not in dataset.covariates:
+        return nothing, nothing, 0
+    texts = level_texts(dataset.covariates[str(specification.subject)])
+    time = np.arange(len(texts), dtype=np.float64)
+    if specification.time in dataset.covariates:
+        read = as_numbers(dataset.covariates[str(specification.time)])
+        time = time if np.isnan(read).any() else read
+    names = np.array([text or "" for text in texts])
+    order = np.lexsort((time, names))
+    ordered = names[order]
+    follows = (ordered[1:] == ordered[:-1]) & (ordered[1:] != "")
+    return order[:-1][follows], order[1:][follows], len(set(ordered[1:][follows].tolist()))
+
+
+def _ranked(changes: FloatArray) -> FloatArray:
+    """Return ranks by column, centred and of length one, so that their products add up to Spearman's correlation."""
+    ranks = stats.rankdata(changes, axis=0)
+    ranks = ranks - ranks.mean(axis=0)
+    return np.asarray(ranks / np.sqrt((ranks**2).sum(axis=0)))
+
+
+def _excess(changes: FloatArray, same: BoolArray) -> float:
+    squares = changes**2
+    return float(np.median(squares[~same].mean(axis=0) / squares[same].mean(axis=0)))
