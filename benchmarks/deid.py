@@ -2,7 +2,8 @@
 
     python benchmarks/deid.py [FOLDER ...]
 
-Each folder is one series; without folders, those of HUB_REFERENCE_DATA/dicom are taken. The first number is the
+Each folder is one series; without folders, those of HUB_REFERENCE_DATA/dicom are taken, if it is set. A simulated
+series comes first. The first number is the
 whole of `Deidentifier.process` (reading, parameters, residual search, writing), the second adds SHA-256, the
 third is the same profile applied with pydicom, without parameters and search.
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from hub.demo.simulator import simulate_mr
 from sites_app.deid.engine import Deidentifier, InstanceRefused
 from sites_app.deid.profile import DEFAULT_PROFILE
 from sites_app.deid.reference import ReferenceDeidentifier
@@ -26,6 +28,7 @@ from sites_app.deid.reference import ReferenceDeidentifier
 KEY = b"benchmark-key-of-thirty-two-byte"
 ROUNDS = 3
 REFERENCE_FILES = 20
+SIMULATED_SLICES = 100
 
 
 def milliseconds(work: Callable[[], None], count: int) -> float:
@@ -50,8 +53,12 @@ def accepted(files: list[bytes]) -> list[bytes]:
     return kept
 
 
-def measure(folder: Path) -> None:
-    files = accepted([path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()])
+def read_folder(folder: Path) -> list[bytes]:
+    return [path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()]
+
+
+def measure(name: str, received: list[bytes]) -> None:
+    files = accepted(received)
     if not files:
         return
 
@@ -73,7 +80,7 @@ def measure(folder: Path) -> None:
     times = milliseconds(engine, len(files)), milliseconds(hashed, len(files))
     slow = milliseconds(reference, min(len(files), REFERENCE_FILES))
     size = sum(map(len, files)) / len(files) / 1e6
-    print(f"{folder.name:44} {len(files):5} {size:6.2f} {times[0]:8.2f} {times[1]:8.2f} {slow:8.2f}")
+    print(f"{name:44} {len(files):5} {size:6.2f} {times[0]:8.2f} {times[1]:8.2f} {slow:8.2f}")
 
 
 def main() -> None:
@@ -82,11 +89,11 @@ def main() -> None:
     root = os.environ.get("HUB_REFERENCE_DATA", "")
     if not folders and root:
         folders = sorted(path for path in (Path(root) / "dicom").iterdir() if path.is_dir())
-    if not folders:
-        sys.exit("Name folders of DICOM series, or set HUB_REFERENCE_DATA.")
     print(f"{'CPU ms per instance':44} {'n':>5} {'MB':>6} {'engine':>8} {'+sha256':>8} {'pydicom':>8}")
+    simulated = simulate_mr(slices=SIMULATED_SLICES, rows=256, columns=256)
+    measure("simulated MR 256 x 256", [file.data for file in simulated.files])
     for folder in folders:
-        measure(folder)
+        measure(folder.name, read_folder(folder))
 
 
 if __name__ == "__main__":
