@@ -15,6 +15,7 @@ from harmonization_app.algorithms.base import Algorithm
 from harmonization_app.algorithms.baselines import GlobalScaling, ZScore
 from harmonization_app.algorithms.combat import Combat
 from harmonization_app.algorithms.combat_spline import CombatSpline
+from harmonization_app.algorithms.control_features import ControlFeatures
 from harmonization_app.algorithms.covbat import CovBat
 from harmonization_app.algorithms.dcombat import DCombat
 from harmonization_app.algorithms.longcombat import LongCombat
@@ -40,6 +41,7 @@ ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType(
             Pairwise(),
             TravellingSubject(),
             PhantomCalibration(),
+            ControlFeatures(),
             GlobalScaling(),
             ZScore(),
         )

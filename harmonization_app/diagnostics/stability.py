@@ -1,7 +1,8 @@
 """What a harmonization would be without one batch, and whether a known effect comes through it.
 
 Both harmonize again: leave-one-batch-out once per batch (at most 25), the spike-in once; tables of more than 250,000
-cells are judged on evenly spaced features, mixed models on 8 of them. They are evidence on the method, not tests on its own result.
+cells are judged on evenly spaced features, mixed models on 8 of them. They are evidence on the method, not tests on its
+own result.
 """
 
 from __future__ import annotations

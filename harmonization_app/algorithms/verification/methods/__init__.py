@@ -39,6 +39,7 @@ _MODULES: Mapping[str, str] = MappingProxyType(
     {
         "covbat": "covbat",
         "combat-spline": "combat_spline",
+        "control-features": "control_features",
         "dcombat": "dcombat",
         "global-scaling": "baselines_scaling",
         "longcombat": "longcombat",
