@@ -1,7 +1,7 @@
 """Time ComBat here beside neuroCombat 0.2.12 and one copy of the data through memory.
 
 Each measurement runs in its own process, once with one BLAS thread and once with the threads as installed:
-    python benchmarks/harmonization.py [--large] [--repeats N]
+    python benchmarks/harmonization.py [--large] [--methods] [--repeats N]
 """
 
 from __future__ import annotations
@@ -25,6 +25,18 @@ ROOT = Path(__file__).resolve().parent.parent
 SCANS, SITES, SEED = 1_000, 20, 7
 FEATURES, LARGE_FEATURES = 2_000, 20_000
 ENGINES = ("copy", "combat fit+apply", "combat with gate", "neuroCombat 0.2.12")
+METHOD_FEATURES = 200
+METHODS: dict[str, dict[str, Any]] = {
+    "combat": {},
+    "covbat": {},
+    "combat-spline": {"options": {"splines": {"age": 4}}},
+    "dcombat": {},
+    "pairwise": {"reference_batch": "site00"},
+    "nested": {"covariates": [{"name": "age", "kind": "continuous"}], "batch_variables": ["sex", "group"]},
+    "global-scaling": {"covariates": [], "eb": False},
+    "z-score": {"covariates": [], "eb": False},
+    "control-features": {"eb": False, "options": {"controls": [f"f{i}" for i in range(10)]}},
+}
 # Engines take turns, so that other work on the machine does not fall on one of them only.
 ROUNDS = 3
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -146,15 +158,56 @@ def compare(features: int, repeats: int) -> None:
         )
 
 
+def time_methods(repeats: int) -> None:
+    """Print the best time of each method and of its diagnosis, in this process."""
+    from harmonization_app.algorithms.environment import one_blas_thread
+    from harmonization_app.algorithms.registry import get_algorithm
+
+    dataset, _ = make_input(METHOD_FEATURES)
+    print(
+        f"\n{METHOD_FEATURES:,} features x {SCANS:,} scans x {SITES} sites, one BLAS thread, best of {repeats}"
+    )
+    print(f"{'method':<22}{'fit+apply':>12}{'diagnose':>12}")
+    for name, changes in METHODS.items():
+        algorithm, specification = get_algorithm(name), method_specification(changes)
+        harmonize, diagnose = [], []
+        with one_blas_thread():
+            for _ in range(repeats):
+                start = time.perf_counter()
+                result = algorithm.harmonize(dataset, specification)
+                between = time.perf_counter()
+                algorithm.diagnose(dataset, specification, result)
+                harmonize.append(between - start)
+                diagnose.append(time.perf_counter() - between)
+        print(f"{name:<22}{min(harmonize) * 1e3:>9.1f} ms{min(diagnose) * 1e3:>9.1f} ms")
+
+
+def method_specification(changes: dict[str, Any]) -> Any:
+    """Return the parameters of a method on the benchmark's input."""
+    from harmonization_app.algorithms.specification import Specification
+
+    document: dict[str, Any] = {
+        "covariates": [
+            {"name": "age", "kind": "continuous"},
+            {"name": "sex", "kind": "categorical", "levels": ["F", "M"]},
+        ]
+    }
+    return Specification.from_json({**document, **changes})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--large", action="store_true", help=f"also {LARGE_FEATURES:,} features")
+    parser.add_argument("--methods", action="store_true", help="time every method and its diagnosis instead")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--engine", choices=ENGINES, help=argparse.SUPPRESS)
     parser.add_argument("--features", type=int, default=FEATURES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.engine:
         measure(options.engine, options.features, options.repeats)
+        return
+    if options.methods:
+        time_methods(options.repeats)
         return
     compare(FEATURES, options.repeats)
     if options.large:
