@@ -77,7 +77,7 @@ def verify_algorithm(*, version_id: str) -> AlgorithmVersion:
         environment = numerical_environment()
         report = run_verification(version.algorithm, reference if reference and reference.is_dir() else None)
     with transaction.atomic():
-        row = AlgorithmVersion.objects.select_for_update().get(pk=version_id)
+        row = AlgorithmVersion.objects.select_for_update(no_key=True).get(pk=version_id)
         _require_transition(row, AlgorithmVersionState.VERIFIED)
         row.verification = report.to_json()
         row.environment = environment.to_json()
@@ -109,7 +109,7 @@ def lock_algorithm(
     require_algorithm_administrator(actor, "lock algorithm versions")
     identity = prove_identity(actor=actor, password=password, otp=otp)
     with transaction.atomic():
-        row = AlgorithmVersion.objects.select_for_update().get(pk=version.pk)
+        row = AlgorithmVersion.objects.select_for_update(no_key=True).get(pk=version.pk)
         _require_transition(row, AlgorithmVersionState.LOCKED)
         require_present_code(row)
         row.signature = sign(identity=identity, meaning=meaning, obj=row, object_digest=lock_digest(row))
@@ -132,7 +132,7 @@ def retire_algorithm(*, actor: Any, version: AlgorithmVersion, reason: str) -> A
     if not reason.strip():
         raise Conflict("Retiring an algorithm version needs a reason.")
     with transaction.atomic():
-        row = AlgorithmVersion.objects.select_for_update().get(pk=version.pk)
+        row = AlgorithmVersion.objects.select_for_update(no_key=True).get(pk=version.pk)
         _require_transition(row, AlgorithmVersionState.RETIRED)
         row.state = AlgorithmVersionState.RETIRED
         row.save(update_fields=["state"])

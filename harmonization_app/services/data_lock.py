@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from harmonization_app.models import (
@@ -142,6 +143,7 @@ def freeze(*, actor: Any, data_lock: DataLock, reason: str = "") -> DataLock:
     """Take no new data from now on; deviations and queries go on. Raises NotAllowed, Conflict."""
     require_locker(actor, data_lock.trial, "freeze this trial")
     with transaction.atomic():
+        _await_writers()
         row, trial = _locked_rows(data_lock, DataLockState.FROZEN)
         waiting = _unfinished_submissions(trial)
         if waiting:
@@ -193,6 +195,7 @@ def lock_data(*, actor: Any, data_lock: DataLock, password: str, meaning: str, o
     require_locker(actor, data_lock.trial, "lock the data of this trial")
     identity = prove_identity(actor=actor, password=password, otp=otp)
     with transaction.atomic():
+        _await_writers()
         row, trial = _locked_rows(data_lock, DataLockState.LOCKED)
         items = checklist(trial)
         unmet = [item for item in items if item.blocking and not item.met]
@@ -304,8 +307,23 @@ def read_manifest(data_lock: DataLock) -> dict[str, Any]:
 
 
 def _locked_rows(data_lock: DataLock, target: str) -> tuple[DataLock, Trial]:
-    trial = Trial.objects.select_for_update().get(pk=data_lock.trial_id)
-    row = DataLock.objects.select_for_update().get(pk=data_lock.pk)
+    trial = Trial.objects.select_for_update(no_key=True).get(pk=data_lock.trial_id)
+    row = DataLock.objects.select_for_update(no_key=True).get(pk=data_lock.pk)
     if target not in DATA_LOCK_TRANSITIONS[row.state]:
         raise Conflict(f"The data lock is {row.state}; it cannot become {target}.")
     return row, trial
+
+
+def _await_writers() -> None:
+    """Wait until every transaction that writes rows of trials has ended, and hold new ones up until ours has.
+
+    The guards read the trial's state when a row is written: without this, a row written just before could be
+    committed just after the lock.
+    """
+    tables = sorted(
+        model._meta.db_table
+        for model in apps.get_models()
+        if model is not DataLock and any(field.related_model is Trial for field in model._meta.fields)
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(f"LOCK TABLE {', '.join(map(connection.ops.quote_name, tables))} IN SHARE MODE")

@@ -243,7 +243,7 @@ class PackageWriter:
 
 def _finish(row: Export, state: str, reason: str, built: _Built | None, partial: Path | None) -> None:
     with transaction.atomic():
-        locked = Export.objects.select_for_update().get(pk=row.pk)
+        locked = Export.objects.select_for_update(no_key=True).get(pk=row.pk)
         if locked.is_final:
             return
         if built is not None and partial is not None:

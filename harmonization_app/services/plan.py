@@ -34,7 +34,9 @@ def write_draft(*, actor: Any, trial: Trial, document: Mapping[str, Any]) -> Har
     parsed = parse_plan(document)
     content = dict(document)
     with transaction.atomic():
-        versions = HarmonizationPlan.objects.select_for_update().filter(trial=trial, name=parsed.name)
+        versions = HarmonizationPlan.objects.select_for_update(no_key=True).filter(
+            trial=trial, name=parsed.name
+        )
         newest = versions.order_by("-version").first()
         if newest is not None and newest.state == VersionState.LOCKED:
             raise Conflict(f"The plan {parsed.name} is locked. Amend it to make the next version.")
@@ -115,7 +117,7 @@ def lock_plan(
     require_locker(actor, plan.trial, "lock harmonization plans")
     identity = prove_identity(actor=actor, password=password, otp=otp)
     with transaction.atomic():
-        row = HarmonizationPlan.objects.select_for_update().get(pk=plan.pk)
+        row = HarmonizationPlan.objects.select_for_update(no_key=True).get(pk=plan.pk)
         if row.state != VersionState.DRAFT:
             raise Conflict(f"This plan is {row.state}; only a draft can be locked.")
         parsed = parse_plan(row.document)
@@ -147,7 +149,7 @@ def amend_plan(*, actor: Any, plan: HarmonizationPlan, reason: str) -> Harmoniza
     if not reason.strip():
         raise InvalidInput("An amendment needs its reason.")
     with transaction.atomic():
-        row = HarmonizationPlan.objects.select_for_update().get(pk=plan.pk)
+        row = HarmonizationPlan.objects.select_for_update(no_key=True).get(pk=plan.pk)
         if row.state != VersionState.LOCKED:
             raise Conflict(f"This plan is {row.state}; only the locked version is amended.")
         if HarmonizationPlan.objects.filter(

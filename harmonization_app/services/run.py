@@ -65,7 +65,7 @@ def start_run(
     document = dict(plan.document if plan is not None else specification or {})
     parsed = parse_plan(document)
     with transaction.atomic():
-        trial = Trial.objects.select_for_update().get(pk=trial.pk)
+        trial = Trial.objects.select_for_update(no_key=True).get(pk=trial.pk)
         version = (
             plan.algorithm_version if plan and plan.algorithm_version else _usable_version(parsed.algorithm)
         )
@@ -213,11 +213,11 @@ def _equality(row: HarmonizationRun, result: Result) -> dict[str, Any]:
 
 def _finish(row: HarmonizationRun, state: str, reason: str, changes: dict[str, Any]) -> None:
     with transaction.atomic():
-        locked = HarmonizationRun.objects.select_for_update().get(pk=row.pk)
+        locked = HarmonizationRun.objects.select_for_update(no_key=True).get(pk=row.pk)
         if locked.state in FINAL:
             return
         if locked.kind == HarmonizationRun.Kind.PRIMARY:
-            trial = Trial.objects.select_for_update().get(pk=row.trial_id)
+            trial = Trial.objects.select_for_update(no_key=True).get(pk=row.trial_id)
             if trial.lock_state == LockState.LOCKED:
                 locked.kind = HarmonizationRun.Kind.EXPLORATORY
                 locked.exploratory_reason = "post hoc: the data of the trial were locked while it ran"

@@ -97,7 +97,7 @@ def transition(
     A decision also closes the system queries about it that nobody answered. Raises Conflict.
     """
     with transaction.atomic():
-        row = Deviation.objects.select_for_update(of=("self",)).get(pk=deviation.pk)
+        row = Deviation.objects.select_for_update(no_key=True, of=("self",)).get(pk=deviation.pk)
         if to not in DEVIATION_TRANSITIONS[row.state]:
             raise _conflict(row, to)
         old = row.state
@@ -139,7 +139,7 @@ def _expire(waived: Deviation) -> None:
     changes = Changes()
     with transaction.atomic():
         visit = lock_visit(waived.visit_id)
-        row = Deviation.objects.select_for_update(of=("self",)).get(pk=waived.pk)
+        row = Deviation.objects.select_for_update(no_key=True, of=("self",)).get(pk=waived.pk)
         if "expired" in (row.waiver or {}):
             return
         row.waiver = {**(row.waiver or {}), "expired": True}

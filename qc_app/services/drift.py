@@ -156,7 +156,7 @@ def review(*, actor: Any, row: DriftAlert | ChangeEvent, comment: str) -> DriftA
     if not comment.strip():
         raise InvalidInput(f"Say in a comment what you found about this {noun}.")
     with transaction.atomic():
-        current = type(row).objects.select_for_update(of=("self",)).get(pk=row.pk)
+        current = type(row).objects.select_for_update(no_key=True, of=("self",)).get(pk=row.pk)
         if current.state != "open":
             raise Conflict(f"This {noun} was reviewed already.")
         current.state, current.comment = "reviewed", comment.strip()[:1000]

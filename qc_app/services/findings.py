@@ -80,7 +80,7 @@ def sync_deviations(
     A person's decision (waived, rejected, resolved) stands as long as the finding is the same one.
     """
     found = _by_rule(verdicts)
-    rows = list(about.rows().select_for_update(of=("self",)).order_by("opened_at"))
+    rows = list(about.rows().select_for_update(no_key=True, of=("self",)).order_by("opened_at"))
     active = {row.rule: row for row in rows if row.state in ACTIVE}
     decided = [row for row in rows if row.state not in ACTIVE]
     new: list[Deviation] = []
@@ -180,7 +180,7 @@ def resolve(
 
 def close_system_queries(deviation_ids: Sequence[UUID], reason: str) -> list[UUID]:
     """Close the system queries about these deviations that are open; one that was answered stays for a person."""
-    queries = Query.objects.select_for_update(of=("self",)).filter(
+    queries = Query.objects.select_for_update(no_key=True, of=("self",)).filter(
         deviation_id__in=deviation_ids, raised_by=None, state=QueryState.OPEN
     )
     ids = list(queries.values_list("pk", flat=True))

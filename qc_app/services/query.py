@@ -127,7 +127,7 @@ def close_query(*, actor: Any, query: Query, reason: str) -> Query:
 
 def _transition(actor: Any, query: Query, to: QueryState, text: str) -> Query:
     with transaction.atomic():
-        row = Query.objects.select_for_update(of=("self",)).get(pk=query.pk)
+        row = Query.objects.select_for_update(no_key=True, of=("self",)).get(pk=query.pk)
         if to not in QUERY_TRANSITIONS[row.state]:
             raise Conflict(f"This query is {row.state}; it cannot become {to.label} from there.")
         old, row.state = row.state, to

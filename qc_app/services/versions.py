@@ -155,7 +155,7 @@ def lock(
                 f"The draft {kind.noun} does not agree with its digest. Save it again, then lock it."
             )
         kind.check_lock(current)
-        former = kind.model.objects.select_for_update(of=("self",)).filter(
+        former = kind.model.objects.select_for_update(no_key=True, of=("self",)).filter(
             trial=current.trial_id, state=VersionState.LOCKED
         )
         superseded = former.first()
@@ -212,7 +212,7 @@ def draft_of(kind: VersionKind[Version], trial_id: UUID) -> Version | None:
 
 def _get_draft(kind: VersionKind[Version], row: Version) -> Version:
     _require_unlocked(row.trial_id)
-    current = kind.model.objects.select_for_update(of=("self",)).get(pk=row.pk)
+    current = kind.model.objects.select_for_update(no_key=True, of=("self",)).get(pk=row.pk)
     if current.state != VersionState.DRAFT:
         raise Conflict(
             f"Version {current.version} of the {kind.noun} is {current.state} and cannot be changed. Amend it instead."

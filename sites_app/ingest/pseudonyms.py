@@ -40,7 +40,7 @@ def current_profile(trial: Trial) -> DeidentificationProfile:
     profile = DEFAULT_PROFILE if newest is None else profile_from(newest.document)
     if newest is not None and newest.digest == profile.digest:
         return newest
-    Trial.objects.select_for_update().get(pk=trial.pk)
+    Trial.objects.select_for_update(no_key=True).get(pk=trial.pk)
     newest = DeidentificationProfile.objects.filter(trial=trial).order_by("-version").first()
     if newest is not None and newest.digest == profile.digest:
         return newest

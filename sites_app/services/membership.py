@@ -27,9 +27,9 @@ def add_membership(*, actor: Any, trial: Trial, username: str, role: str, site_c
     site = _site(trial, role, site_code)
     try:
         with transaction.atomic():
-            if Trial.objects.select_for_update().get(pk=trial.pk).lock_state == LockState.LOCKED:
+            if Trial.objects.select_for_update(no_key=True).get(pk=trial.pk).lock_state == LockState.LOCKED:
                 raise Conflict("The data of this trial are locked. Nothing in it can be changed.")
-            row, created = Membership.objects.select_for_update().get_or_create(
+            row, created = Membership.objects.select_for_update(no_key=True).get_or_create(
                 user=user, trial=trial, site=site, role=role
             )
             if not created and row.is_active:

@@ -73,5 +73,5 @@ def end_membership(*, actor: Any, membership: Membership) -> Membership:
 
 
 def _require_unlocked(trial_id: UUID) -> None:
-    if Trial.objects.select_for_update().get(pk=trial_id).lock_state == LockState.LOCKED:
+    if Trial.objects.select_for_update(no_key=True).get(pk=trial_id).lock_state == LockState.LOCKED:
         raise Conflict("The data of this trial are locked. Nothing in it can be changed.")

@@ -75,8 +75,8 @@ def fail_upload(*, upload_id: UUID, reason: str) -> None:
     area = QuarantineArea()
     with transaction.atomic():
         upload = Upload.objects.select_related("submission").get(pk=upload_id)
-        submission = Submission.objects.select_for_update().get(pk=upload.submission_id)
-        upload = Upload.objects.select_for_update().get(pk=upload_id)
+        submission = Submission.objects.select_for_update(no_key=True).get(pk=upload.submission_id)
+        upload = Upload.objects.select_for_update(no_key=True).get(pk=upload_id)
         if upload.state != Upload.State.RECEIVED:
             return
         whole = FileRecord(0, upload.sha256, upload.size, FileOutcome.QUARANTINED)
@@ -127,8 +127,8 @@ def _process_once(upload_id: UUID, progress: Progress) -> None:
 def _commit(submission_id: UUID, upload_id: UUID, profile_id: UUID, sorter: UploadSorter) -> bool:
     """Write every row of a sorted upload in one transaction; False where it was processed meanwhile."""
     with transaction.atomic():
-        submission = Submission.objects.select_for_update().get(pk=submission_id)
-        upload = Upload.objects.select_for_update().get(pk=upload_id)
+        submission = Submission.objects.select_for_update(no_key=True).get(pk=submission_id)
+        upload = Upload.objects.select_for_update(no_key=True).get(pk=upload_id)
         if upload.state != Upload.State.RECEIVED or submission.state not in ACTIVE_STATES:
             return False
         _pin_patient(submission.subject_id, sorter)
@@ -158,7 +158,7 @@ def _commit(submission_id: UUID, upload_id: UUID, profile_id: UUID, sorter: Uplo
 
 def _pin_patient(subject_id: UUID, sorter: UploadSorter) -> None:
     """Keep whose images the subject's are. Raises _Outdated where another upload pinned somebody else."""
-    subject = Subject.objects.select_for_update().get(pk=subject_id)
+    subject = Subject.objects.select_for_update(no_key=True).get(pk=subject_id)
     if subject.patient_digest and subject.patient_digest != sorter.patient_digest:
         raise _Outdated
     if sorter.series and not subject.patient_digest and sorter.patient_digest:

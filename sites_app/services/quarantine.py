@@ -24,7 +24,11 @@ def discard_quarantined_file(*, actor: Any, quarantined: QuarantinedFile, reason
     if not reason.strip():
         raise InvalidInput("Say why this file is discarded; the reason is kept in the audit trail.")
     with transaction.atomic():
-        row = QuarantinedFile.objects.select_for_update().select_related("file").get(pk=quarantined.pk)
+        row = (
+            QuarantinedFile.objects.select_for_update(no_key=True)
+            .select_related("file")
+            .get(pk=quarantined.pk)
+        )
         if row.state == QuarantinedFile.State.DISCARDED:
             raise Conflict("This file was discarded before.")
         row.state = QuarantinedFile.State.DISCARDED

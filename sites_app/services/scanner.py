@@ -52,7 +52,7 @@ def identify_scanner(
 def _epoch(scanner: Scanner, series: Series, software_versions: str) -> ScannerEpoch | None:
     if not software_versions:
         return None
-    Scanner.objects.select_for_update().get(pk=scanner.pk)
+    Scanner.objects.select_for_update(no_key=True).get(pk=scanner.pk)
     today = timezone.now().date()
     found = ScannerEpoch.objects.filter(scanner=scanner, software_versions=software_versions).first()
     if found is not None:

@@ -94,7 +94,7 @@ def cancel_submission(*, actor: Any, submission: Submission) -> Submission:
     """Drop an open submission and what was received for it. Raises NotAllowed; Conflict where it is not open."""
     _require_sender(actor, submission, "cancel this submission")
     with transaction.atomic():
-        row = Submission.objects.select_for_update().get(pk=submission.pk)
+        row = Submission.objects.select_for_update(no_key=True).get(pk=submission.pk)
         transition(row, SubmissionState.CANCELLED, actor=actor, reason="Cancelled by the site.")
         withdraw_received(submission=row)
         row.finished_at = timezone.now()
@@ -137,7 +137,7 @@ def finish_submission(*, submission_id: UUID) -> bool:
 def fail_submission(*, submission_id: UUID, reason: str) -> None:
     """End a submission that could not be finished; nothing of it was handed on."""
     with transaction.atomic():
-        submission = Submission.objects.select_for_update().get(pk=submission_id)
+        submission = Submission.objects.select_for_update(no_key=True).get(pk=submission_id)
         if submission.state not in (SubmissionState.RECEIVED, SubmissionState.PROCESSING):
             return
         submission.finished_at = timezone.now()
@@ -171,7 +171,11 @@ def transition(submission: Submission, state: str, *, actor: Any, reason: str = 
 def _locked(submission_id: UUID) -> Submission:
     """Return a submission, locked, with the rows that its receipt and its answer name."""
     named = ("trial", "site", "subject", "visit__definition", "profile", "created_by")
-    return Submission.objects.select_for_update(of=("self",)).select_related(*named).get(pk=submission_id)
+    return (
+        Submission.objects.select_for_update(no_key=True, of=("self",))
+        .select_related(*named)
+        .get(pk=submission_id)
+    )
 
 
 def enqueue_finish(submission: Submission) -> None:

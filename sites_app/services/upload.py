@@ -151,7 +151,7 @@ def _register(actor: Any, submission: Submission, upload: Upload) -> Upload:
     """Save the row and queue its job; return the row of an earlier upload with the same content instead."""
     try:
         with transaction.atomic():
-            row = Submission.objects.select_for_update().get(pk=submission.pk)
+            row = Submission.objects.select_for_update(no_key=True).get(pk=submission.pk)
             earlier = Upload.objects.filter(submission=row, sha256=upload.sha256).first()
             if earlier is not None:
                 return earlier

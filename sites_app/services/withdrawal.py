@@ -24,7 +24,7 @@ from sites_app.models import (
 
 def withdraw_received(*, submission: Submission) -> None:
     """Delete rows and, once that is committed, files of a submission whose row the caller has locked."""
-    uploads = list(Upload.objects.select_for_update().filter(submission=submission))
+    uploads = list(Upload.objects.select_for_update(no_key=True).filter(submission=submission))
     segments = list(SeriesSegment.objects.filter(upload__in=uploads).select_related("series"))
     quarantined = QuarantinedFile.objects.filter(submission=submission)
     paths = [spool_path(upload.pk) for upload in uploads]
