@@ -62,17 +62,22 @@ def prepare_dataset(parsed: PlanDocument, feature_set: FeatureSet) -> Dataset:
 
     Raises InvalidInput for a column or row that the feature set does not have.
     """
-    names = [covariate.name for covariate in parsed.specification.covariates]
-    dataset = load_table(feature_set).to_dataset(parsed.batch, names)
+    specification = parsed.specification
+    table = load_table(feature_set)
+    keys = {"subject": table.subjects, "visit": table.visits}
+    names = specification.columns
+    dataset = table.to_dataset(parsed.batch, [name for name in names if name not in keys])
     unknown = [row for row in parsed.exclude_rows if row not in dataset.rows]
     if unknown:
         raise InvalidInput(
             f"The plan excludes rows that the feature set does not have: {', '.join(unknown)}."
         )
-    kinds = {covariate.name: covariate.kind for covariate in parsed.specification.covariates}
+    numeric = {covariate.name for covariate in specification.covariates if covariate.kind == "continuous"}
+    numeric |= {specification.time} if specification.time else set()
+    columns = {**dataset.covariates, **{name: keys[name] for name in names if name in keys}}
     covariates = {
-        name: tuple(_number(cell) if kinds[name] == "continuous" else (cell or None) for cell in column)
-        for name, column in dataset.covariates.items()
+        name: tuple(_number(cell) if name in numeric else (cell or None) for cell in column)
+        for name, column in columns.items()
     }
     kept = [index for index, row in enumerate(dataset.rows) if row not in parsed.exclude_rows]
     whole = Dataset(

@@ -223,6 +223,19 @@ def test_the_gate_refuses_a_confounded_design_and_names_the_columns(trial, peopl
     assert any(finding["severity"] == "stop" for finding in run.gate)
 
 
+def test_a_longitudinal_method_takes_the_subject_from_the_rows_key(trial, people, features):
+    document = plan_document(algorithm="longcombat")
+    document["parameters"] = {
+        key: value
+        for key, value in document["parameters"].items()
+        if key in {"covariates", "features", "pools", "seed"}
+    } | {"subject": "subject", "time": "age"}
+
+    run = run_now(people, features, specification=document)
+
+    assert (run.state, run.reason) == (RunState.SUCCEEDED, "")
+
+
 def test_a_finished_run_never_changes(trial, people, features):
     run = run_now(people, features, specification=plan_document())
 
