@@ -20,8 +20,8 @@ from qc_app.metrics.default_profile import DEFAULT_PROFILE
 from qc_app.metrics.profile import QC_PROFILE_SCHEMA
 from qc_app.models import Protocol, QCProfile
 from qc_app.models.protocol import VersionState
-from qc_app.protocol.library import template_names
 from qc_app.protocol.schema import PROTOCOL_SCHEMA
+from qc_app.protocol.template_files import template_names
 from qc_app.services import protocol as protocols
 from qc_app.services import qc_profile as profiles
 from sites_app.models import Series

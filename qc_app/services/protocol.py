@@ -13,9 +13,9 @@ from qc_app.models import Protocol, SeriesCheck
 from qc_app.permissions import VERSION_DRAFTERS, require_trial_wide_role
 from qc_app.protocol.capture import capture_series
 from qc_app.protocol.changes import diff
-from qc_app.protocol.library import load_template
 from qc_app.protocol.model import COMPLIANT
 from qc_app.protocol.schema import parse_protocol
+from qc_app.protocol.template_files import load_template
 from qc_app.services import versions
 from qc_app.services.judgement import judge_protocol, protocol_spec
 from qc_app.services.versions import Parsed, VersionKind

@@ -10,7 +10,7 @@ from django.views.decorators.http import require_POST
 
 from hub.core.errors import InvalidInput
 from qc_app.permissions import VERSION_DRAFTERS, VERSION_LOCKERS
-from qc_app.protocol.library import load_template, template_names
+from qc_app.protocol.template_files import load_template, template_names
 from qc_app.selectors.documents import read_protocol
 from qc_app.services import protocol as services
 from qc_app.services.protocol import PROTOCOL

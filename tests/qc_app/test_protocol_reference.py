@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from qc_app.protocol.evaluation import evaluate_series
-from qc_app.protocol.library import load_template
 from qc_app.protocol.matching import match_series
 from qc_app.protocol.schema import parse_protocol
+from qc_app.protocol.template_files import load_template
 from sites_app.deid.engine import Deidentifier, InstanceRefused
 from sites_app.deid.profile import DEFAULT_PROFILE
 from sites_app.dicom.aggregate import aggregate

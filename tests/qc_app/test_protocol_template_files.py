@@ -8,8 +8,8 @@ from protocol_factories import document, observation, parameter, rule, series, v
 
 from qc_app.protocol.changes import diff
 from qc_app.protocol.kind_schema import KINDS
-from qc_app.protocol.library import load_template, template_names
 from qc_app.protocol.schema import parse_protocol
+from qc_app.protocol.template_files import load_template, template_names
 
 
 @pytest.mark.parametrize("name", template_names())
