@@ -10,8 +10,8 @@ from django.utils import timezone
 
 from harmonization_app.models import AlgorithmVersion
 from harmonization_app.services import algorithm as algorithm_services
-from harmonization_app.services import feature_set as feature_services
 from harmonization_app.services import export as export_services
+from harmonization_app.services import feature_set as feature_services
 from harmonization_app.services import plan as plan_services
 from harmonization_app.services import run as run_services
 from hub.core.audit.models import AuditEvent
