@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import os
 from typing import Any
 
 import structlog
@@ -54,7 +54,8 @@ def _redis() -> None:
 
 
 def _storage() -> None:
-    probe = root("spool") / f".probe-{uuid.uuid4().hex}"
+    # One name per process: a process killed here leaves nothing that grows.
+    probe = root("health") / str(os.getpid())
     probe.write_bytes(b"probe")
     probe.unlink()
 

@@ -49,8 +49,11 @@ def _commands(layout: Layout, pytest_arguments: Sequence[str]) -> dict[str, list
         "djlint": [python, "-m", "djlint", "templates", "--lint", "--quiet"],
         "hadolint": [str(programs / "hadolint"), "Dockerfile"],
         "migrations": [python, "manage.py", "makemigrations", "--check", "--dry-run"],
-        "pytest": [python, "-m", "pytest", *_side_by_side(), *pytest_arguments],
+        "pytest": [python, "-m", "pytest", *_side_by_side(), *(pytest_arguments or ("-m", "not faults"))],
     }
+    if not pytest_arguments:
+        # They measure how long a whole hub takes to recover: nothing runs beside them.
+        commands["pytest of faults"] = [python, "-m", "pytest", "-m", "faults"]
     if not any((layout.root / "templates").rglob("*.html")):
         del commands["djlint"]
     return commands

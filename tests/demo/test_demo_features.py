@@ -94,7 +94,8 @@ def test_combat_under_the_plan_removes_the_scanners_and_keeps_age():
     harmonized = combat.apply(combat.fit(dataset, specification), dataset).values
 
     before, after = measure_effects(table.values), measure_effects(harmonized)
-    assert not [finding for finding in findings if finding.severity != "info"]
+    # Two visits of a subject are alike, which the test of equal slopes takes for evidence: it may warn.
+    assert {finding.code for finding in findings if finding.severity != "info"} <= {"unlike_slopes"}
     assert after.mean_eta_squared < 0.02 < before.mean_eta_squared
     assert after.mean_relative_age_slope == pytest.approx(before.mean_relative_age_slope, abs=0.05)
     error = np.abs(harmonized - table.without_scanner).mean(axis=0)

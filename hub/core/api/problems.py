@@ -6,7 +6,8 @@ from typing import Any
 
 import structlog
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
-from django.db import DataError, IntegrityError, InterfaceError, InternalError, OperationalError
+from django.db import DataError, IntegrityError, InterfaceError, InternalError, OperationalError, connection
+from django.db import Error as DatabaseFailure
 from django.http import Http404
 from rest_framework import exceptions, status
 from rest_framework.response import Response
@@ -59,11 +60,17 @@ def as_hub_error(error: Exception) -> HubError | None:
         problem.http_status = error.status_code
         problem.title = str(error.default_detail)
         return problem
-    if isinstance(error, (OperationalError, InterfaceError)):
+    if isinstance(error, (OperationalError, InterfaceError)) or _lost_connection(error):
         return Unavailable(
             "The database cannot be reached now. Nothing was changed; try again in a few seconds."
         )
     return _guard_refusal(error)
+
+
+def _lost_connection(error: Exception) -> bool:
+    """Whether a database error of another kind came of a connection that broke under the request."""
+    raw = connection.connection
+    return isinstance(error, DatabaseFailure) and (raw is None or bool(raw.closed))
 
 
 def _guard_refusal(error: Exception) -> HubError | None:
