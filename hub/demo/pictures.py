@@ -79,7 +79,7 @@ def _picture(page: Any, address: str, path: Path) -> None:
     image = Image.open(io.BytesIO(page.screenshot()))
     height = round(image.height * STORED_WIDTH_PX / image.width)
     small = image.convert("RGB").resize((STORED_WIDTH_PX, height), Image.Resampling.LANCZOS)
-    small.quantize(128).save(path, optimize=True)
+    small.quantize(256).save(path, optimize=True)
     print(f"{path.name}: {path.stat().st_size // 1024} kB")
 
 
