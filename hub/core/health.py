@@ -54,7 +54,7 @@ def _redis() -> None:
 
 
 def _storage() -> None:
-    # One name per process: a process killed here leaves nothing that grows.
+    root("spool")  # where uploads land must be there, though the probe, if killed, must not be taken for one
     probe = root("health") / str(os.getpid())
     probe.write_bytes(b"probe")
     probe.unlink()
