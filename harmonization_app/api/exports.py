@@ -13,11 +13,12 @@ from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from harmonization_app.api.features import validated, visible_or_refuse
+from harmonization_app.api.features import visible_or_refuse
 from harmonization_app.models import Export, ExportState
 from harmonization_app.services import export as services
 from hub.core.api.views import HubViewSet
 from hub.core.models import Job
+from qc_app.api.common import validated
 from sites_app.api.raw import ZipRenderer, streamed
 from sites_app.models import Trial
 

@@ -31,6 +31,7 @@ from hub.core.api.records import JobSerializer
 from hub.core.api.views import HubViewSet
 from hub.core.errors import InvalidInput, NotFound
 from hub.core.storage.blobs import get_blob
+from qc_app.api.common import validated
 from sites_app.models import Trial
 
 
@@ -44,12 +45,6 @@ def visible_or_refuse(model: Any, user: Any, pk: Any, field: str) -> Any:
             errors=[{"field": field, "message": "not found"}],
         )
     return row
-
-
-def validated(serializer_class: Any, request: Request) -> dict[str, Any]:
-    serializer = serializer_class(data=request.data)
-    serializer.is_valid(raise_exception=True)
-    return dict(serializer.validated_data)
 
 
 class FeatureSetViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, HubViewSet):

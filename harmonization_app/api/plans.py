@@ -12,7 +12,7 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from harmonization_app.api.features import csv_response, validated, visible_or_refuse
+from harmonization_app.api.features import csv_response, visible_or_refuse
 from harmonization_app.api.serializers import (
     ChecklistItemSerializer,
     DataLockOpenSerializer,
@@ -37,6 +37,7 @@ from harmonization_app.views.report_answer import report_answer
 from hub.core.api.views import HubViewSet
 from hub.core.errors import NotFound
 from hub.core.storage.blobs import get_blob
+from qc_app.api.common import validated
 from sites_app.models import Trial
 
 

@@ -9,8 +9,9 @@ from django.db import IntegrityError, transaction
 from hub.core.audit.services import record
 from hub.core.errors import Conflict, InvalidInput
 from hub.core.models import User
-from sites_app.models import LockState, Membership, Role, Site, Trial
+from sites_app.models import Membership, Role, Site, Trial
 from sites_app.permissions import ADMINISTRATORS, require_role
+from sites_app.services.people import require_unlocked
 
 # These act for one site or for all; every other role is for the whole trial, a coordinator always for a site.
 SITE_ROLES = frozenset({Role.SITE_COORDINATOR, Role.MONITOR, Role.DATA_MANAGER, Role.IMAGING_REVIEWER})
@@ -27,8 +28,7 @@ def add_membership(*, actor: Any, trial: Trial, username: str, role: str, site_c
     site = _site(trial, role, site_code)
     try:
         with transaction.atomic():
-            if Trial.objects.select_for_update(no_key=True).get(pk=trial.pk).lock_state == LockState.LOCKED:
-                raise Conflict("The data of this trial are locked. Nothing in it can be changed.")
+            require_unlocked(trial.pk)
             row, created = Membership.objects.select_for_update(no_key=True).get_or_create(
                 user=user, trial=trial, site=site, role=role
             )

@@ -31,7 +31,7 @@ def save_configuration(
     """
     require_role(actor, allowed, trial_id, site_id, f"change {noun} of this trial")
     with transaction.atomic():
-        _require_unlocked(trial_id)
+        require_unlocked(trial_id)
         instance = serializer.instance
         changed = serializer.validated_data
         old = {key: str(getattr(instance, key)) for key in changed} if instance is not None else {}
@@ -59,7 +59,7 @@ def end_membership(*, actor: Any, membership: Membership) -> Membership:
     """Deactivate a membership; the row stays as the record of who had which role. Raises NotAllowed."""
     require_role(actor, ADMINISTRATORS, membership.trial_id, None, "end memberships")
     with transaction.atomic():
-        _require_unlocked(membership.trial_id)
+        require_unlocked(membership.trial_id)
         membership.is_active = False
         membership.save(update_fields=["is_active"])
         record(
@@ -72,6 +72,7 @@ def end_membership(*, actor: Any, membership: Membership) -> Membership:
     return membership
 
 
-def _require_unlocked(trial_id: UUID) -> None:
+def require_unlocked(trial_id: UUID) -> None:
+    """Hold the trial's row for the rest of the transaction. Raises Conflict where its data are locked."""
     if Trial.objects.select_for_update(no_key=True).get(pk=trial_id).lock_state == LockState.LOCKED:
         raise Conflict("The data of this trial are locked. Nothing in it can be changed.")
