@@ -171,6 +171,10 @@ class Algorithm(ABC):
     # against it.
     tolerance_sd: ClassVar[float] = 1e-9
     own_refusals: ClassVar[tuple[str, ...]] = ()
+    # Sentences for the page and the report: what this method cannot do and when not to use it.
+    limits: ClassVar[tuple[str, ...]] = ()
+    # An exploratory method is never the primary analysis and cannot be locked.
+    exploratory: ClassVar[bool] = False
 
     @abstractmethod
     def parameters_schema(self) -> dict[str, Any]:

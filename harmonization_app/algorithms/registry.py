@@ -59,6 +59,8 @@ class AlgorithmDescription:
     parameters_schema: dict[str, Any]
     capabilities: dict[str, bool]
     source_digest: str
+    limits: tuple[str, ...]
+    exploratory: bool
 
 
 def get_algorithm(algorithm_id: str) -> Algorithm:
@@ -81,6 +83,8 @@ def describe(algorithm_id: str) -> AlgorithmDescription:
         parameters_schema=algorithm.parameters_schema(),
         capabilities=asdict(algorithm.capabilities),
         source_digest=source_digest(algorithm),
+        limits=algorithm.limits,
+        exploratory=algorithm.exploratory,
     )
 
 
