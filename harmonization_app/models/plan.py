@@ -91,6 +91,7 @@ class HarmonizationRun(models.Model):
     """One run: primary under a locked plan before data lock, exploratory otherwise; never changed once final.
 
     `specification` is the plan's document as it ran. Outputs are blobs: data, model, diagnostics, report.
+    A run of mode `apply` uses the model of `model_of` unchanged; one of mode `add_batch` adds `added_batch` to it.
     """
 
     State = RunState
@@ -98,6 +99,11 @@ class HarmonizationRun(models.Model):
     class Kind(models.TextChoices):
         PRIMARY = "primary", "primary"
         EXPLORATORY = "exploratory", "exploratory"
+
+    class Mode(models.TextChoices):
+        FIT = "fit", "model estimated"
+        APPLY = "apply", "frozen model applied"
+        ADD_BATCH = "add_batch", "batch added to a frozen model"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     trial = models.ForeignKey(Trial, on_delete=models.PROTECT, related_name="harmonization_runs")
@@ -112,6 +118,10 @@ class HarmonizationRun(models.Model):
     reason = models.CharField(max_length=2000, blank=True)
     job_id = models.UUIDField(null=True)
     rerun_of = models.ForeignKey("self", on_delete=models.PROTECT, null=True, related_name="reruns")
+    mode = models.CharField(max_length=10, choices=Mode.choices, default=Mode.FIT)
+    model_of = models.ForeignKey("self", on_delete=models.PROTECT, null=True, related_name="applications")
+    added_batch = models.CharField(max_length=200, blank=True)
+    step_reason = models.CharField(max_length=1000, blank=True)
     gate = models.JSONField(default=list)
     summary = models.JSONField(default=dict)
     environment = models.JSONField(default=dict)
@@ -133,6 +143,12 @@ class HarmonizationRun(models.Model):
         constraints = [
             models.CheckConstraint(
                 condition=~Q(kind="primary") | Q(plan__isnull=False), name="a_primary_run_has_a_plan"
+            ),
+            models.CheckConstraint(
+                condition=Q(mode="fit", model_of__isnull=True, added_batch="")
+                | Q(mode="apply", model_of__isnull=False, added_batch="")
+                | Q(mode="add_batch", model_of__isnull=False) & ~Q(added_batch="") & ~Q(step_reason=""),
+                name="a_run_with_a_frozen_model_names_it",
             ),
         ]
         triggers = [
