@@ -3,6 +3,7 @@
 from harmonization_app.services import algorithm as algorithm_services
 from harmonization_app.services import export as export_services
 from harmonization_app.services import run as run_services
+from harmonization_app.services import run_execution
 from hub.core.jobs.heartbeat import JobContext
 from hub.core.jobs.registry import job
 
@@ -15,7 +16,7 @@ from hub.core.jobs.registry import job
     on_failure=run_services.fail_run,
 )
 def run_harmonization(context: JobContext, *, run_id: str) -> None:
-    run_services.execute_run(context, run_id=run_id)
+    run_execution.execute_run(context, run_id=run_id)
 
 
 @job(name="harmonization.verify_algorithm", queue="harmonize", soft_limit_s=1800, hard_limit_s=1860)

@@ -14,6 +14,7 @@ from harmonization_app.services import export as export_services
 from harmonization_app.services import feature_set as feature_services
 from harmonization_app.services import plan as plan_services
 from harmonization_app.services import run as run_services
+from harmonization_app.services import run_execution
 from hub.core.audit.models import AuditEvent
 from hub.core.audit.services import record
 from hub.core.jobs.heartbeat import JobContext
@@ -247,7 +248,7 @@ def _make_harmonization(rows: dict[str, Any], admin: Any, *, run: bool = True) -
     rows["waiting_run"] = run_services.start_run(actor=admin, feature_set=features, plan=plan)
     rows["run"] = done = run_services.start_run(actor=admin, feature_set=features, plan=plan)
     job = Job.objects.get(pk=done.job_id)
-    run_services.execute_run(JobContext(job_id=job.pk, attempt=1), run_id=str(done.pk))
+    run_execution.execute_run(JobContext(job_id=job.pk, attempt=1), run_id=str(done.pk))
     Job.objects.filter(pk=job.pk).update(state=Job.State.SUCCEEDED)
     done.refresh_from_db()
     assert done.state == "succeeded", done.reason

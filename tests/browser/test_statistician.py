@@ -16,6 +16,7 @@ from harmonization_app.services import algorithm as algorithm_services
 from harmonization_app.services import feature_set as feature_services
 from harmonization_app.services import plan as plan_services
 from harmonization_app.services import run as run_services
+from harmonization_app.services import run_execution
 from hub.core.jobs.heartbeat import JobContext
 from hub.core.models import Job
 from hub.demo.features import as_csv, metadata
@@ -70,7 +71,7 @@ def _run(person: Any, features: FeatureSet, **what: Any) -> HarmonizationRun:
     run = run_services.start_run(actor=person, feature_set=features, **what)
     job = Job.objects.get(key=str(run.pk))
     Job.objects.filter(pk=job.pk).update(state="running", attempts=1)
-    run_services.execute_run(JobContext(job_id=job.pk, attempt=1), run_id=str(run.pk))
+    run_execution.execute_run(JobContext(job_id=job.pk, attempt=1), run_id=str(run.pk))
     Job.objects.filter(pk=job.pk).update(state="succeeded")
     run.refresh_from_db()
     assert run.state == "succeeded"

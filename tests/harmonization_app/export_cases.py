@@ -18,6 +18,7 @@ from harmonization_app.services import export as export_services
 from harmonization_app.services import feature_set as feature_services
 from harmonization_app.services import plan as plan_services
 from harmonization_app.services import run as run_services
+from harmonization_app.services import run_execution
 from harmonization_app.services.export_contents import signed
 from hub.core.canonical import canonical_json
 from hub.core.models import Job
@@ -83,7 +84,7 @@ def _primary_run(trial: Trial, admin: Any) -> HarmonizationRun:
     draft = plan_services.save_draft(actor=admin, trial=trial, document=plan_document())
     plan = plan_services.lock_plan(actor=admin, plan=draft, **SIGNATURE)
     run = run_services.start_run(actor=admin, feature_set=features, plan=plan)
-    run_services.execute_run(job_context(), run_id=str(run.pk))
+    run_execution.execute_run(job_context(), run_id=str(run.pk))
     Job.objects.filter(pk=run.job_id).update(state="succeeded")
     run.refresh_from_db()
     return run

@@ -18,6 +18,7 @@ from rest_framework.test import APIClient
 from harmonization_app.models import Export, ExportState
 from harmonization_app.services import export as export_services
 from harmonization_app.services import run as run_services
+from harmonization_app.services import run_execution
 from harmonization_app.services.data_lock import read_manifest
 from hub.core.audit.models import AuditEvent
 from hub.core.errors import Conflict, NotAllowed, NotFound
@@ -120,7 +121,7 @@ def test_what_comes_after_the_lock_is_in_the_package_but_not_in_the_manifest(wor
     later = run_services.start_run(
         actor=world.admin, feature_set=world.run.feature_set, specification=plan_document()
     )
-    run_services.execute_run(job_context(), run_id=str(later.pk))
+    run_execution.execute_run(job_context(), run_id=str(later.pk))
 
     members = members_of(package_of(world.export()))
 

@@ -11,7 +11,7 @@ from rest_framework.test import APIClient
 
 from harmonization_app.models import FeatureSet, HarmonizationPlan, HarmonizationRun
 from harmonization_app.services import algorithm as algorithm_services
-from harmonization_app.services import run as run_services
+from harmonization_app.services import run_execution
 from hub.core.ids import uuid7
 from hub.core.models import Job
 from hub.demo.features import as_csv, metadata
@@ -82,7 +82,7 @@ def import_form(trial, content=None, **changes):
 
 
 def executed(run_id):
-    run_services.execute_run(job_context(), run_id=run_id)
+    run_execution.execute_run(job_context(), run_id=run_id)
     Job.objects.update(state="succeeded")
 
 

@@ -14,6 +14,7 @@ from harmonization_app.models import DataLock, FeatureSet, HarmonizationPlan, Ha
 from harmonization_app.services import algorithm as algorithm_services
 from harmonization_app.services import plan as plan_services
 from harmonization_app.services import run as run_services
+from harmonization_app.services import run_execution
 from hub.core.models import Job
 from hub.demo.features import as_csv, metadata
 from sites_app.models import Role
@@ -50,7 +51,7 @@ def locked_plan(trial, people):
 
 def finished_run(people, features, **what):
     run = run_services.start_run(actor=people.statistician, feature_set=features, **what)
-    run_services.execute_run(job_context(), run_id=str(run.pk))
+    run_execution.execute_run(job_context(), run_id=str(run.pk))
     Job.objects.update(state="succeeded")
     run.refresh_from_db()
     return run

@@ -18,6 +18,7 @@ from harmonization_app.services import data_lock as lock_services
 from harmonization_app.services import feature_set as feature_services
 from harmonization_app.services import plan as plan_services
 from harmonization_app.services import run as run_services
+from harmonization_app.services import run_execution
 from hub.core.audit.models import AuditEvent
 from hub.core.errors import Conflict, HubError, InvalidInput, NotAllowed
 from hub.core.models import Job
@@ -40,7 +41,7 @@ def lock_plan(trial, people, **changes):
 
 def run_now(people, features, **what):
     row = run_services.start_run(actor=people.statistician, feature_set=features, **what)
-    run_services.execute_run(job_context(), run_id=str(row.pk))
+    run_execution.execute_run(job_context(), run_id=str(row.pk))
     Job.objects.filter(pk=row.job_id).update(state="succeeded")
     row.refresh_from_db()
     return row
@@ -136,7 +137,7 @@ def test_code_that_is_not_the_locked_code_is_refused(trial, people, features, mo
     monkeypatch.setattr(algorithm_services, "source_digest", lambda algorithm: "f" * 64)
 
     with pytest.raises(algorithm_services.DigestDiffers):
-        run_services.execute_run(job_context(), run_id=str(row.pk))
+        run_execution.execute_run(job_context(), run_id=str(row.pk))
 
 
 def test_another_numerical_environment_is_refused_for_a_primary_run(trial, people, features, monkeypatch):
@@ -150,9 +151,9 @@ def test_another_numerical_environment_is_refused_for_a_primary_run(trial, peopl
         def to_json(self):
             return {}
 
-    monkeypatch.setattr(run_services, "numerical_environment", lambda: Other())
+    monkeypatch.setattr(run_execution, "numerical_environment", lambda: Other())
     with pytest.raises(algorithm_services.DigestDiffers, match="another numerical environment"):
-        run_services.execute_run(job_context(), run_id=str(row.pk))
+        run_execution.execute_run(job_context(), run_id=str(row.pk))
 
 
 def test_a_plan_needs_a_locked_algorithm_version(trial, people):
@@ -239,7 +240,7 @@ def test_a_longitudinal_method_takes_the_subject_from_the_rows_key(trial, people
 def test_a_finished_run_never_changes(trial, people, features):
     run = run_now(people, features, specification=plan_document())
 
-    run_services.execute_run(job_context(), run_id=str(run.pk))
+    run_execution.execute_run(job_context(), run_id=str(run.pk))
     run_services.fail_run({"run_id": str(run.pk)}, "late")
     with pytest.raises(InternalError, match="immutable"), transaction.atomic():
         type(run).objects.filter(pk=run.pk).update(kind="primary")
@@ -251,7 +252,7 @@ def test_a_rerun_proves_equality(trial, people, features):
     run = run_now(people, features, specification=plan_document())
 
     again = run_services.rerun(actor=people.statistician, run=run)
-    run_services.execute_run(job_context(), run_id=str(again.pk))
+    run_execution.execute_run(job_context(), run_id=str(again.pk))
 
     again.refresh_from_db()
     assert again.summary["equality"] == {"of": str(run.pk), "bitwise": True, "iterations_equal": True}

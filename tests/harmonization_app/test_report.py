@@ -13,7 +13,7 @@ from django.urls import reverse
 from harmonization_cases import job_context, locked_combat, plan_document
 
 from harmonization_app.selectors.run import FeatureEffect
-from harmonization_app.services import figures
+from harmonization_app.services import figures, run_execution
 from harmonization_app.services import plan as plan_services
 from harmonization_app.services import run as run_services
 from harmonization_app.services.report import render_report
@@ -39,7 +39,7 @@ def exploratory(people, features):
 
 def finished(people, features, **what):
     run = run_services.start_run(actor=people.statistician, feature_set=features, **what)
-    run_services.execute_run(job_context(), run_id=str(run.pk))
+    run_execution.execute_run(job_context(), run_id=str(run.pk))
     Job.objects.update(state="succeeded")
     run.refresh_from_db()
     return run
