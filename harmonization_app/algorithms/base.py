@@ -31,7 +31,8 @@ CovariateValue = str | float | int | None
 class Finding:
     """One thing the gate saw: a code for programs, a sentence for people, and where it is.
 
-    `stop` refuses the run; `warn` and `info` go into the report.
+    `stop` refuses the run; `warn` and `info` go into the report. `step` names the part of a chain that saw it; it is
+    empty, and left out of the JSON, where there is one step only.
     """
 
     code: str
@@ -40,9 +41,11 @@ class Finding:
     rows: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     batches: tuple[str, ...] = ()
+    step: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return {
+            **({"step": self.step} if self.step else {}),
             "code": self.code,
             "severity": self.severity,
             "message": self.message,

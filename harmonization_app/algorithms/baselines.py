@@ -53,9 +53,15 @@ class GlobalScaling(DirectMethod):
     version: ClassVar[str] = "1.0.0"
     title: ClassVar[str] = "Global scaling (baseline)"
     capabilities: ClassVar[Capabilities] = _CAPABILITIES
-    limits: ClassVar[str] = (
-        "One line for all features of a batch: effects on single regions remain. Covariates are not modelled: what "
-        "differs between batches in age, sex or disease is removed with the scanner's effect."
+    limits: ClassVar[tuple[str, ...]] = (
+        "One line for all features of a batch: effects on single regions remain, and a scanner that changes "
+        "one region alone shifts all the others a little.",
+        "Covariates are not modelled: what differs between batches in age, sex or disease is removed with "
+        "the scanner's effect.",
+        "The line is found across features, so a pool needs one unit and features of clearly different "
+        "size; with a narrow profile the slope is noise.",
+        "A baseline to compare with (Fortin et al., NeuroImage 161:149 (2017) found ComBat better), not a "
+        "method to plan for.",
     )
     source_modules: ClassVar[tuple[str, ...]] = (
         *DirectMethod.source_modules,
@@ -123,9 +129,13 @@ class ZScore(DirectMethod):
     version: ClassVar[str] = "1.0.0"
     title: ClassVar[str] = "z-score by batch (baseline)"
     capabilities: ClassVar[Capabilities] = _CAPABILITIES
-    limits: ClassVar[str] = (
-        "Every batch is given the same mean and SD: what differs between batches in age, sex or disease is removed "
-        "with the scanner's effect."
+    limits: ClassVar[tuple[str, ...]] = (
+        "Every batch is given the same mean and SD: what differs between batches in age, sex or disease is "
+        "removed with the scanner's effect.",
+        "Nothing is shared between features: a batch of n scans gives its mean within SD / root n and its "
+        "SD within SD / root 2n, and that error is put into every corrected value.",
+        "With unit_free the result has no unit, and a difference cannot be read in mm or mm3.",
+        "A baseline to compare with, not a method to plan for.",
     )
     source_modules: ClassVar[tuple[str, ...]] = (
         *DirectMethod.source_modules,

@@ -56,6 +56,25 @@ class Combat(Algorithm):
         mean_only=True,
         without_eb=True,
     )
+    limits: ClassVar[tuple[str, ...]] = (
+        "A covariate is taken to have the same linear effect in all batches. Where a scanner changes the "
+        "slope of age or disease, or the effect bends, the correction is biased (Jodoin et al., Sci Rep "
+        "15:41508 (2025)).",
+        "Small batches gain nothing: in our simulation (5 sites, 68 features, shift 0.35 SD) the variance "
+        "correction harms below about 8 scans and breaks even there; without empirical Bayes it harms up to "
+        "about 16.",
+        "Where a batch differs from the others by 20 to 30 years of age and age is left out or its effect "
+        "is not linear, the result is worse than no harmonization.",
+        "Whatever differs between batches and is not a covariate, disease included, is removed with the "
+        "scanner's effect; a covariate that batches determine is refused.",
+        "Empirical Bayes needs many features of one kind in a pool; features of unlike kind in one pool "
+        "change results by 0.05 to 0.12 SD.",
+        "Repeated scans of a subject are taken as independent; plan longcombat for them.",
+        "Each feature's mean and scale are corrected, not the covariance between features, and not drift "
+        "within a batch.",
+        "The uncertainty of the batch effects is not carried into later tests: keep the covariates, and "
+        "batch in a sensitivity analysis, in the analysis model.",
+    )
     source_modules: ClassVar[tuple[str, ...]] = (
         "harmonization_app.algorithms.base",
         "harmonization_app.algorithms.combat",

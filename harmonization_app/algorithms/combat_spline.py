@@ -44,6 +44,15 @@ class CombatSpline(Combat):
     id: ClassVar[str] = "combat-spline"
     version: ClassVar[str] = "1.0.0"
     title: ClassVar[str] = "ComBat with natural splines"
+    limits: ClassVar[tuple[str, ...]] = (
+        "The effect of a covariate may bend but must be the same curve in all batches.",
+        "Knots stand at quantiles of all scans together: where one batch alone covers a part of the range, "
+        "the curve there rests on that batch, and the batch's effect cannot be told from the curve.",
+        "Beyond the range fitted the curve is continued as a straight line; such scans are flagged.",
+        "The degrees of freedom are the plan's choice: nothing is searched, and too many cost small batches "
+        "their residuals.",
+        *Combat.limits[1:],
+    )
     source_modules: ClassVar[tuple[str, ...]] = (
         *Combat.source_modules,
         "harmonization_app.algorithms.combat_spline",

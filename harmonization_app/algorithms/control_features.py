@@ -60,9 +60,14 @@ class ControlFeatures(DirectMethod):
         mean_only=False,
         without_eb=True,
     )
-    limits: ClassVar[str] = (
-        "Batch effects that the control features do not show stay. Where controls follow disease, its effect is "
-        "removed with them unless it is a covariate. Does not replace RAVEL on registered images."
+    limits: ClassVar[tuple[str, ...]] = (
+        "Batch effects that the control features do not show stay.",
+        "Where controls follow disease (atrophy enlarges CSF), its effect is removed with them unless it is "
+        "a covariate.",
+        "Works on scans and not on batches: the gate's batch checks tell of the data, the correction does "
+        "not use them.",
+        "The number of factors is the plan's choice; too many remove biology.",
+        "Does not replace RAVEL on registered images before features are derived. Takes no missing values.",
     )
     source_modules: ClassVar[tuple[str, ...]] = (
         *DirectMethod.source_modules,

@@ -53,6 +53,16 @@ class CovBat(Combat):
         mean_only=True,
         without_eb=True,
     )
+    limits: ClassVar[tuple[str, ...]] = (
+        *Combat.limits[:-2],
+        "The covariance is corrected in the space of the leading principal components only, without "
+        "empirical Bayes: with fewer scans in a batch than components kept, the scores' scale is mostly "
+        "noise.",
+        "Takes no missing values and no reference batch.",
+        "The components are learnt from all features of a pool together: features of unlike kind belong in "
+        "pools of their own.",
+        Combat.limits[-1],
+    )
     source_modules: ClassVar[tuple[str, ...]] = (
         *Combat.source_modules,
         "harmonization_app.algorithms.covbat",

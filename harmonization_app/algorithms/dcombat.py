@@ -51,6 +51,18 @@ class DCombat(Combat):
     id: ClassVar[str] = "dcombat"
     version: ClassVar[str] = "1.0.0"
     title: ClassVar[str] = "Federated ComBat"
+    limits: ClassVar[tuple[str, ...]] = (
+        "A run in the hub has all rows at hand and computes what the sites would have sent; the protection "
+        "of rows exists only where each site runs the command on its own table.",
+        "Sends means and cross products of each batch, one set per feature: of a batch of few scans they "
+        "tell something of single subjects. The plan's least batch size is enforced on site.",
+        "The levels of categorical covariates must be in the plan, since no site sees those of the others.",
+        "The range of a continuous covariate is not sent: the model takes the batches' means plus and minus "
+        "two SD, by which scans outside the range are flagged.",
+        "Gate checks that need rows of several sites at once (overlap, duplicates between sites) are not "
+        "possible at a site.",
+        *Combat.limits,
+    )
     source_modules: ClassVar[tuple[str, ...]] = (
         *Combat.source_modules,
         "harmonization_app.algorithms.dcombat",

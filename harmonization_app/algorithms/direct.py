@@ -82,7 +82,7 @@ class DirectMethod(Algorithm):
                 "features": len(dataset.features),
                 "missing_cells": int(np.isnan(dataset.values).sum()),
                 "findings": [finding.to_json() for finding in findings],
-                "limits": self.limits,
+                "limits": list(self.limits),
             },
         )
 
@@ -95,9 +95,6 @@ class DirectMethod(Algorithm):
         codes = batch_positions(labels, model.batches)
         values = self.adjust(model, dataset, codes)
         return Result(values, model, findings, model.iterations, model.flags, model.facts)
-
-    # What the method cannot do, printed in the report of each run.
-    limits: ClassVar[str]
 
     def check(self, dataset: Dataset, specification: Specification) -> list[Finding]:
         """Return the findings of this method alone on a dataset that passed the common gate."""

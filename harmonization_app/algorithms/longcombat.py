@@ -82,6 +82,19 @@ class LongCombat(Algorithm):
         without_eb=False,
         longitudinal=True,
     )
+    limits: ClassVar[tuple[str, ...]] = (
+        "Takes no missing values, no reference batch and no mean-only mode; a batch needs two scans at "
+        "least and gains from about as many as in ComBat.",
+        "Batches that share no subject with the others are told from their subjects by the covariates "
+        "alone; a warning names them.",
+        "A singular fit (no variance left for subjects or for the slope) is flagged by feature; its numbers "
+        "are those of the simpler model. Random slopes agree with lme4 within 1e-2 SD only, as lme4's own "
+        "optimizers do among themselves.",
+        "The shrinkage takes a fixed number of steps (30), as published, not a stopping rule.",
+        "Covariates, time included, are taken to have the same linear effect in all batches.",
+        "Scans leave the study for reasons: dropout that depends on the measurement itself biases a mixed "
+        "model too.",
+    )
     source_modules: ClassVar[tuple[str, ...]] = (
         *Combat.source_modules,
         "harmonization_app.algorithms.longcombat",

@@ -47,6 +47,17 @@ class Nested(Algorithm):
         mean_only=True,
         without_eb=True,
     )
+    limits: ClassVar[tuple[str, ...]] = (
+        "The order of the batch variables is part of the plan and changes the result; an order chosen by "
+        "looking at the result is exploratory.",
+        "A later step may bring back a little of what an earlier one removed; variables that go together "
+        "(one maker, one kernel) cannot be told apart, and the first in the order is credited.",
+        "Every combination of variables need not be large, but every level of every variable must meet the "
+        "batch minimum.",
+        "The other batch variables are not in the model of a step, so an imbalance between them enters its "
+        "estimates.",
+        *Combat.limits,
+    )
     source_modules: ClassVar[tuple[str, ...]] = (
         *Combat.source_modules,
         "harmonization_app.algorithms.compound",

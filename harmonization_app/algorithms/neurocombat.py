@@ -65,6 +65,20 @@ class NeuroCombat(Algorithm):
         mean_only=True,
         without_eb=True,
     )
+    limits: ClassVar[tuple[str, ...]] = (
+        "For agreement with earlier analyses only; combat gives the same numbers without these limits.",
+        "Cannot correct new scans: neuroCombatFromTraining takes the training data's mean covariate effect "
+        "in place of each scan's own, which is wrong by up to 0.5 to 0.9 SD (0.03 to 0.05 SD on average, "
+        "six data sets), so it is refused.",
+        "Covariates are held in 32 bits, so that it agrees with the R package within 5e-7 SD only; a "
+        "covariate that loses digits is refused.",
+        "Takes no missing value (one empties the whole result), no reference batch (fails on numpy 1.24 and "
+        "later), no non-parametric mode (its likelihood underflows above about 510 scans in a batch) and "
+        "one feature pool only.",
+        "About 5 to 65 times slower than combat, and needs six times the data's memory.",
+        "What holds for ComBat holds here: equal covariate effects in all batches, and too little gain in "
+        "batches below 8 scans.",
+    )
     source_modules: ClassVar[tuple[str, ...]] = (
         "harmonization_app.algorithms.base",
         "harmonization_app.algorithms.design",

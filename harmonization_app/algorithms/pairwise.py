@@ -51,6 +51,16 @@ class Pairwise(Algorithm):
         mean_only=True,
         without_eb=True,
     )
+    limits: ClassVar[tuple[str, ...]] = (
+        "Covariate effects are estimated anew in every pair, from fewer scans than all batches have "
+        "together.",
+        "A small or peculiar reference batch makes every pair uncertain, and its peculiarities are given to "
+        "all.",
+        "Empirical Bayes shares nothing between pairs: it has only the features of one pair.",
+        "No published numbers were available to compare with; it is held against a plain second "
+        "implementation and, with two batches, equals ComBat with a reference batch.",
+        *Combat.limits,
+    )
     source_modules: ClassVar[tuple[str, ...]] = (
         *Combat.source_modules,
         "harmonization_app.algorithms.compound",

@@ -29,7 +29,7 @@ from harmonization_app.algorithms.base import (
     HarmonizationRefused,
     IntArray,
 )
-from harmonization_app.algorithms.design import merged_labels
+from harmonization_app.algorithms.design import merged_labels, select_features
 from harmonization_app.algorithms.direct import WITHOUT_EB, DirectMethod
 from harmonization_app.algorithms.model import Model
 from harmonization_app.algorithms.options import check_parameters
@@ -98,12 +98,18 @@ class PhantomCalibration(DirectMethod):
         mean_only=False,
         without_eb=True,
     )
-    limits: ClassVar[str] = (
-        "Corrects what the phantom and the body share (geometry, ADC, CT numbers), not what depends on tissue, and "
-        "not drift within a date range."
+    limits: ClassVar[tuple[str, ...]] = (
+        "Corrects what the phantom and the body share (geometry, ADC, CT numbers), not what depends on "
+        "tissue or on the processing of images.",
+        "Drift within a date range stays; every scan needs a measurement that covers its scanner and date.",
+        "A slope needs two known values; one gives an offset only, wrong where the scanner's error grows "
+        "with the value.",
+        "The correction is as uncertain as the phantom line; its residual SD is in the model, and is not "
+        "carried into later tests.",
     )
     source_modules: ClassVar[tuple[str, ...]] = (
         *DirectMethod.source_modules,
+        "harmonization_app.algorithms.chain",
         "harmonization_app.algorithms.phantom",
     )
 
@@ -132,7 +138,7 @@ class PhantomCalibration(DirectMethod):
         )
         findings += [item for item in gate.check(dataset, any_size) if item.code not in NOT_LEARNT]
         if not stops(findings):
-            findings += self.check(dataset, specification)
+            findings += self.check(select_features(dataset, specification.features), specification)
         return tuple(findings)
 
     def check(self, dataset: Dataset, specification: Specification) -> list[Finding]:

@@ -44,9 +44,14 @@ class TravellingSubject(DirectMethod):
         mean_only=True,
         without_eb=True,
     )
-    limits: ClassVar[str] = (
-        "Only the mean of each batch is corrected. The effect is that seen in the travelling subjects; whether it is "
-        "the same in patients or at other ages cannot be seen from them."
+    limits: ClassVar[tuple[str, ...]] = (
+        "Only the mean of each batch is corrected, not its scale.",
+        "The effect is that seen in the travelling subjects; whether it is the same in patients or at other "
+        "ages cannot be seen from them.",
+        "With k travelling subjects an effect is known within about noise SD x root(2 / k); few subjects "
+        "give that error to every scan of the batch.",
+        "Batches that no travelling subject connects with the others are refused. Takes no missing values.",
+        "A subject must not have changed between its scans: plan travelling scans within weeks.",
     )
     source_modules: ClassVar[tuple[str, ...]] = (
         *DirectMethod.source_modules,

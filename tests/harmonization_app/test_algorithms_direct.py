@@ -53,7 +53,7 @@ def test_scaling_does_not_see_an_effect_on_one_feature() -> None:
     result = GlobalScaling().harmonize(dataset.with_values(values), PLAIN)
 
     assert result.values[:60, 7].mean() - result.values[60:, 7].mean() > 0.9
-    assert "single regions" in result.facts["limits"]
+    assert "single regions" in result.facts["limits"][0]
 
 
 def test_scaling_refuses_mixed_units_and_a_profile_that_does_not_follow() -> None:
@@ -88,7 +88,7 @@ def test_z_scores_remove_biology_and_say_so() -> None:
 
     own = np.array(dataset.batches) == "A"
     assert abs(result.values[own].mean() - result.values[~own].mean()) < 1e-9
-    assert "age, sex or disease" in result.facts["limits"]
+    assert "age, sex or disease" in result.facts["limits"][0]
 
 
 def test_constant_in_a_batch_keeps_its_scale_and_is_flagged() -> None:

@@ -25,6 +25,8 @@ def test_description_holds_a_valid_schema(algorithm_id) -> None:
     jsonschema.Draft202012Validator.check_schema(description.parameters_schema)
     assert len(description.source_digest) == 64
     assert description.version.count(".") == 2
+    assert len(set(description.limits)) == len(description.limits) > 1
+    assert all(sentence.endswith(".") and len(sentence) > 20 for sentence in description.limits)
 
 
 def test_unknown_algorithm_names_the_known_ones() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from harmonization_app.algorithms.base import Dataset, FloatArray, Result
+from harmonization_app.algorithms.chain import CALIBRATION, MAIN, ChainResult
 from harmonization_app.algorithms.design import select_features
 from harmonization_app.algorithms.verification.coding import plain_batches, plain_covariates
 from harmonization_app.algorithms.verification.methods import has_plain_method, plain_method
@@ -69,6 +70,19 @@ def cross_check(dataset: Dataset, result: Result, tolerance_sd: float = TOLERANC
             equal = equal and dict(plain.iterations) == dict(model.iterations.get(name, {}))
     difference = max_difference_sd(result.values, expected, values)
     return CrossCheck(difference, tolerance_sd, equal, equal is not False and difference <= tolerance_sd)
+
+
+def cross_check_chain(
+    dataset: Dataset, result: ChainResult, tolerance_sd: float = TOLERANCE_SD
+) -> dict[str, CrossCheck]:
+    """Return the cross-check of each step of a chain that was fitted on the raw `dataset`.
+
+    `tolerance_sd` is that of the main method. Raises InvalidInput.
+    """
+    checks = {}
+    if result.calibration is not None:
+        checks[CALIBRATION] = cross_check(dataset, result.calibration)
+    return {**checks, MAIN: cross_check(result.dataset, result.main, tolerance_sd)}
 
 
 def _cross_check_method(dataset: Dataset, result: Result, tolerance_sd: float) -> CrossCheck:
