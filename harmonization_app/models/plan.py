@@ -91,6 +91,8 @@ class HarmonizationRun(models.Model):
     """One run: primary under a locked plan before data lock, exploratory otherwise; never changed once final.
 
     `specification` is the plan's document as it ran. Outputs are blobs: data, model, diagnostics, report.
+    `estimate` states its memory before it starts; `row_decisions` says which rows it left out or relabelled because
+    of their images or scanners, and a rerun takes them from there.
     A run of mode `apply` uses the model of `model_of` unchanged; one of mode `add_batch` adds `added_batch` to it.
     """
 
@@ -122,6 +124,8 @@ class HarmonizationRun(models.Model):
     model_of = models.ForeignKey("self", on_delete=models.PROTECT, null=True, related_name="applications")
     added_batch = models.CharField(max_length=200, blank=True)
     step_reason = models.CharField(max_length=1000, blank=True)
+    estimate = models.JSONField(default=dict)
+    row_decisions = models.JSONField(default=dict)
     gate = models.JSONField(default=list)
     summary = models.JSONField(default=dict)
     environment = models.JSONField(default=dict)
