@@ -47,11 +47,14 @@ class FeatureSetSerializer(serializers.ModelSerializer):
 
 
 class FeatureSetImportSerializer(serializers.Serializer):
-    """Either a CSV `file` with `metadata`, or `metrics` of an `expected_key` to build from QC."""
+    """A CSV `file` with `metadata`; or a `matrix` (NPY) with the labels of its rows as `file`; or `metrics` of
+    an `expected_key` to build from QC.
+    """
 
     trial = serializers.UUIDField()
     name = serializers.CharField(max_length=200)
     file = serializers.FileField(required=False)
+    matrix = serializers.FileField(required=False)
     metadata = serializers.JSONField(required=False)
     metrics = serializers.ListField(child=serializers.CharField(max_length=60), required=False)
     expected_key = serializers.CharField(max_length=80, required=False)
@@ -81,6 +84,8 @@ class AlgorithmVersionSerializer(serializers.ModelSerializer):
             "parameters_schema",
             "verification",
             "signature",
+            "second_signature",
+            "signatures_required",
             "created_at",
             "verified_at",
             "locked_at",
@@ -157,6 +162,10 @@ class RunSerializer(serializers.ModelSerializer):
             "reason",
             "progress",
             "rerun_of",
+            "mode",
+            "model_of",
+            "added_batch",
+            "step_reason",
             "gate",
             "summary",
             "diagnostics",

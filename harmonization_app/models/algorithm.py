@@ -17,7 +17,7 @@ class AlgorithmVersionState(models.TextChoices):
 
 ALGORITHM_TRANSITIONS: dict[str, frozenset[str]] = {
     "registered": frozenset({"verified"}),
-    "verified": frozenset({"verified", "locked"}),
+    "verified": frozenset({"registered", "verified", "locked"}),
     "locked": frozenset({"retired"}),
     "retired": frozenset(),
 }

@@ -390,9 +390,16 @@ def _check_algorithms(package: Package, signatures: dict[str, dict[str, Any]]) -
             "environment": row["environment_digest"],
             "verification": hashlib.sha256(canonical_json(row["verification"])).hexdigest(),
         }
+        if row.get("signatures_required", 1) > 1:
+            schema = canonical_json(row["parameters_schema"])
+            signed["parameters_schema"] = hashlib.sha256(schema).hexdigest()
         digest = hashlib.sha256(canonical_json(signed)).hexdigest()
-        if row["signature"] and signatures.get(row["signature"], {}).get("object_digest") != digest:
-            raise Differs(f"{path}: its signature is not over this algorithm version")
+        made = [name for name in (row["signature"], row.get("second_signature")) if name]
+        if any(signatures.get(name, {}).get("object_digest") != digest for name in made):
+            raise Differs(f"{path}: a signature is not over this algorithm version")
+        signers = {signatures[name]["signer"] for name in made}
+        if row["state"] in ("locked", "retired") and len(signers) < row.get("signatures_required", 1):
+            raise Differs(f"{path}: it says {row['state']}, but not enough different people signed it")
     for run in package.manifest["runs"]:
         if run["code_digest"] not in codes:
             raise Differs(f"algorithms/: the algorithm version of run {run['id']} is missing")

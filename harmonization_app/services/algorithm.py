@@ -79,12 +79,13 @@ def verify_algorithm(*, version_id: str) -> AlgorithmVersion:
     with transaction.atomic():
         row = AlgorithmVersion.objects.select_for_update(no_key=True).get(pk=version_id)
         _require_transition(row, AlgorithmVersionState.VERIFIED)
+        _withdraw_signature(row)
         row.verification = report.to_json()
         row.environment = environment.to_json()
         row.environment_digest = environment.digest
-        if report.passed:
-            row.state = AlgorithmVersionState.VERIFIED
-            row.verified_at = timezone.now()
+        # A version that no longer reproduces its results must not stay open to a lock.
+        row.state = AlgorithmVersionState.VERIFIED if report.passed else AlgorithmVersionState.REGISTERED
+        row.verified_at = timezone.now() if report.passed else None
         row.save()
         record(
             actor=None,
@@ -99,31 +100,80 @@ def verify_algorithm(*, version_id: str) -> AlgorithmVersion:
     return row
 
 
+def _withdraw_signature(row: AlgorithmVersion) -> None:
+    """Clear the first signature: a new verification changes the digest that it is over."""
+    if row.signature is None:
+        return
+    record(
+        actor=None,
+        action="algorithm_version.signature_withdrawn",
+        obj=row,
+        old={"signature": str(row.signature.pk), "digest": row.signature.object_digest},
+        reason="The version was verified again: what was signed has changed. Both administrators sign anew.",
+    )
+    row.signature = None
+
+
 def lock_algorithm(
     *, actor: Any, version: AlgorithmVersion, password: str, meaning: str, otp: str = ""
 ) -> AlgorithmVersion:
-    """Lock a verified version with a signature over its code, environment and verification.
+    """Sign a verified version; the signature of a second, different administrator locks it.
 
-    Raises NotAllowed, SignatureRefused, Conflict where it is not verified, DigestDiffers.
+    Both sign the same digest, over code, parameters' schema, environment and verification.
+
+    Raises NotAllowed, SignatureRefused, DigestDiffers, and Conflict where the version is not verified, is of an
+    exploratory method, or has the actor's signature already.
     """
     require_algorithm_administrator(actor, "lock algorithm versions")
     identity = prove_identity(actor=actor, password=password, otp=otp)
     with transaction.atomic():
         row = AlgorithmVersion.objects.select_for_update(no_key=True).get(pk=version.pk)
-        _require_transition(row, AlgorithmVersionState.LOCKED)
-        require_present_code(row)
-        row.signature = sign(identity=identity, meaning=meaning, obj=row, object_digest=lock_digest(row))
-        row.state = AlgorithmVersionState.LOCKED
-        row.locked_at = timezone.now()
-        row.save()
+        _require_lockable(row, actor)
+        content = lock_digest(row)
+        signature = sign(identity=identity, meaning=meaning, obj=row, object_digest=content)
+        if row.signature is None:
+            row.signature = signature
+            row.save(update_fields=["signature"])
+            record(
+                actor=actor,
+                action="algorithm_version.signed",
+                obj=row,
+                new={"digest": content, "signatures": 1, "required": row.signatures_required},
+            )
+            return row
+        row.second_signature = signature
+        row.state, row.locked_at = AlgorithmVersionState.LOCKED, timezone.now()
+        row.save(update_fields=["second_signature", "state", "locked_at"])
         record(
             actor=actor,
             action="algorithm_version.locked",
             obj=row,
             old={"state": "verified"},
-            new={"state": "locked", "digest": lock_digest(row)},
+            new={"state": "locked", "digest": content, "signatures": 2},
         )
     return row
+
+
+def _require_lockable(row: AlgorithmVersion, actor: Any) -> None:
+    """Raise Conflict or DigestDiffers unless `actor` may sign `row` as it stands."""
+    _require_transition(row, AlgorithmVersionState.LOCKED)
+    require_present_code(row)
+    if get_algorithm(row.algorithm).exploratory:
+        raise Conflict(
+            f"The algorithm {row.algorithm} is exploratory: it cannot be locked, and no primary run uses it."
+        )
+    if row.signature is None:
+        return
+    if row.signature.signer_id == actor.pk:
+        raise Conflict(
+            f"You signed this version on {row.signature.signed_at:%Y-%m-%d}. A second, different administrator"
+            " has to sign it too; then it is locked."
+        )
+    if row.signature.object_digest != lock_digest(row):
+        raise Conflict(
+            "The first signature is not over this version as it stands. Verify it again; both administrators"
+            " then sign anew."
+        )
 
 
 def retire_algorithm(*, actor: Any, version: AlgorithmVersion, reason: str) -> AlgorithmVersion:
@@ -148,16 +198,21 @@ def retire_algorithm(*, actor: Any, version: AlgorithmVersion, reason: str) -> A
 
 
 def lock_digest(version: AlgorithmVersion) -> str:
-    """Return the digest that a lock signs: code, environment and what was verified."""
-    return digest(
-        {
-            "algorithm": version.algorithm,
-            "version": version.version,
-            "code": version.code_digest,
-            "environment": version.environment_digest,
-            "verification": digest(version.verification),
-        }
-    )
+    """Return the digest that a lock signs: code, parameters' schema, environment and what was verified.
+
+    Versions locked by one signature were signed before the schema was named beside the code's digest, which binds
+    it too.
+    """
+    content = {
+        "algorithm": version.algorithm,
+        "version": version.version,
+        "code": version.code_digest,
+        "environment": version.environment_digest,
+        "verification": digest(version.verification),
+    }
+    if version.signatures_required > 1:
+        content["parameters_schema"] = digest(version.parameters_schema)
+    return digest(content)
 
 
 def require_present_code(version: AlgorithmVersion) -> None:

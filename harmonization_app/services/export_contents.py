@@ -115,7 +115,8 @@ def _version_records(trial: Trial) -> Iterator[dict[str, Any]]:
 def _algorithm_files(trial: Trial) -> Files:
     used = AlgorithmVersion.objects.filter(Q(runs__trial=trial) | Q(plans__trial=trial)).distinct()
     for row in used.order_by("algorithm", "created_at"):
-        if row.signature and row.signature.object_digest != lock_digest(row):
+        signatures = [made for made in (row.signature, row.second_signature) if made is not None]
+        if any(made.object_digest != lock_digest(row) for made in signatures):
             raise Conflict(f"{row} is not what its signature is over. Tell the administrator.")
         yield f"algorithms/{row.pk}.json", [_json(_record(row))]
 
@@ -186,7 +187,9 @@ def signature_file(trial: Trial) -> Files:
     """Yield the electronic signatures of the trial and of the algorithm versions that it used."""
     versions = AlgorithmVersion.objects.filter(Q(runs__trial=trial) | Q(plans__trial=trial))
     rows: QuerySet = ElectronicSignature.objects.filter(
-        Q(scope=trial.pk) | Q(pk__in=versions.values("signature_id"))
+        Q(scope=trial.pk)
+        | Q(pk__in=versions.values("signature_id"))
+        | Q(pk__in=versions.values("second_signature_id"))
     ).order_by("signed_at", "pk")
     yield "signatures.jsonl", _lines(_record(row) for row in rows)
 

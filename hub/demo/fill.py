@@ -33,6 +33,7 @@ class Credentials:
 
     password: str
     administrator: str = "trial-admin"
+    second_administrator: str = "trial-admin-2"
     statistician: str = "statistician"
 
 
@@ -78,7 +79,13 @@ def fill(base_url: str, credentials: Credentials, progress: Progress = print) ->
     summary.ready_s = time.monotonic() - started
     progress(f"All series are checked after {summary.ready_s:.1f} s.")
     summary.harmonized = harmonize(
-        base_url, admin, trial, credentials.password, credentials.statistician, progress
+        base_url,
+        admin,
+        trial,
+        credentials.password,
+        statistician=credentials.statistician,
+        second_administrator=credentials.second_administrator,
+        progress=progress,
     )
     summary.comparison = compare(admin, trial)
     for line in summary.comparison.lines():

@@ -51,17 +51,24 @@ def harmonize(
     admin: HubClient,
     trial: str,
     password: str,
+    *,
     statistician: str,
+    second_administrator: str,
     progress: Callable[[str], None],
 ) -> Harmonized:
     """Import the features, verify and lock algorithm and plan, run, and measure; what exists is used again.
+
+    The algorithm version is locked by two administrators, as it has to be.
 
     Raises LookupError where the hub has no such algorithm or plan, TimeoutError where the run does not end.
     """
     person = HubClient(base_url)
     person.login(statistician, password)
     feature_set = _feature_set(person, trial)
-    _lock_algorithm(admin, password, progress)
+    second = HubClient(base_url)
+    second.login(second_administrator, password)
+    _lock_algorithm(admin, second, password, progress)
+    second.close()
     plan = _locked_plan(admin, trial, password)
     run = _finished_run(person, trial, plan, feature_set["id"])
     before = measure_effects(feature_table().values)
@@ -80,7 +87,9 @@ def _feature_set(client: HubClient, trial: str) -> Document:
     return client.import_features(trial, as_csv(), metadata())
 
 
-def _lock_algorithm(client: HubClient, password: str, progress: Callable[[str], None]) -> None:
+def _lock_algorithm(
+    client: HubClient, second: HubClient, password: str, progress: Callable[[str], None]
+) -> None:
     rows = [row for row in client.algorithm_versions() if row["algorithm"] == ALGORITHM]
     if not rows:
         raise LookupError(f"The hub has no version of the algorithm {ALGORITHM}.")
@@ -90,8 +99,10 @@ def _lock_algorithm(client: HubClient, password: str, progress: Callable[[str], 
     if version["state"] != "verified":
         client.verify_algorithm_version(version["id"])
         version = _until(lambda: client.algorithm_version(rows[0]["id"]), _is_verified)
-    client.lock("algorithm-versions", version["id"], password=password, meaning=LOCK_MEANING)
-    progress(f"algorithm {ALGORITHM}: reference results reproduced here, locked.")
+    if not version["signature"]:
+        client.lock("algorithm-versions", version["id"], password=password, meaning=LOCK_MEANING)
+    second.lock("algorithm-versions", version["id"], password=password, meaning=LOCK_MEANING)
+    progress(f"algorithm {ALGORITHM}: reference results reproduced here, locked by two administrators.")
 
 
 def _locked_plan(client: HubClient, trial: str, password: str) -> str:

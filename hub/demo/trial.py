@@ -28,6 +28,7 @@ SITES: Mapping[str, tuple[str, str]] = {
 
 TRIAL_WIDE_ROLES: Mapping[str, tuple[str, str]] = {
     "trial-admin": ("trial_administrator", "Trial administrator"),
+    "trial-admin-2": ("trial_administrator", "Second trial administrator"),
     "monitor": ("monitor", "Monitor"),
     "data-manager": ("data_manager", "CRO data manager"),
     "reviewer": ("imaging_reviewer", "Imaging reviewer"),

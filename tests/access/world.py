@@ -30,6 +30,7 @@ from tests.access import matrix
 from tests.factories import harmonization_app as harmonization
 from tests.factories import qc_app as qc
 from tests.factories import sites_app as sites
+from tests.factories.locked import lock_algorithm
 from tests.factories.sites_app import PASSWORD
 
 HERE, THERE, ABROAD, FAR = "HERE", "THERE", "ABROAD", "FAR"
@@ -199,10 +200,7 @@ def _make_algorithms(rows: dict[str, Any], superuser: Any) -> None:
     AlgorithmVersion.objects.filter(pk=rows["new_algorithm"].pk).update(
         state=AlgorithmVersion.State.VERIFIED, verification={"passed": True, "cases": []}
     )
-    algorithm_services.verify_algorithm(version_id=str(versions["combat"].pk))
-    rows["algorithm"] = algorithm_services.lock_algorithm(
-        actor=superuser, version=versions["combat"], password=PASSWORD, meaning="I approve this version"
-    )
+    rows["algorithm"] = lock_algorithm(versions["combat"], superuser)
 
 
 def features_csv(trial: Any) -> bytes:

@@ -24,6 +24,7 @@ from hub.demo.trial import harmonization_plan_document, trial_document
 from sites_app.models import Role, Trial
 from sites_app.services.trial_file import apply_trial
 from tests.browser.conftest import PHONE, Visitor
+from tests.factories.locked import lock_algorithm
 from tests.factories.sites_app import PASSWORD, MembershipFactory
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -54,8 +55,7 @@ def world(transactional_db, settings, tmp_path: Path) -> World:  # type: ignore[
         actor=person, trial=trial, name="Features", content=as_csv().encode(), metadata=metadata()
     )
     version = next(row for row in algorithm_services.register_algorithms() if row.algorithm == "combat")
-    algorithm_services.verify_algorithm(version_id=str(version.pk))
-    algorithm_services.lock_algorithm(actor=admin, version=version, password=PASSWORD, meaning="I approve")
+    lock_algorithm(version, admin)
     draft = plan_services.save_draft(actor=person, trial=trial, document=harmonization_plan_document())
     plan = plan_services.lock_plan(actor=admin, plan=draft, password=PASSWORD, meaning="I approve")
     return World(

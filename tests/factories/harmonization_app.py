@@ -18,6 +18,7 @@ from harmonization_app.models import (
     HarmonizationRun,
 )
 from hub.core.canonical import digest
+from hub.core.ids import uuid7
 from qc_app.models import VersionState
 from tests.factories.qc_app import SignatureFactory
 from tests.factories.sites_app import TrialFactory, UserFactory
@@ -33,11 +34,21 @@ class AlgorithmVersionFactory(DjangoModelFactory):
         locked = factory.Trait(
             state=AlgorithmVersion.State.LOCKED,
             verification=factory.LazyFunction(lambda: {"agrees": True, "cases": []}),
-            signature=factory.SubFactory(SignatureFactory, object_type="harmonization_app.algorithmversion"),
+            signature=factory.SubFactory(
+                SignatureFactory,
+                object_type="harmonization_app.algorithmversion",
+                object_id=factory.LazyAttribute(lambda made: str(made.factory_parent.id)),
+            ),
+            second_signature=factory.SubFactory(
+                SignatureFactory,
+                object_type="harmonization_app.algorithmversion",
+                object_id=factory.LazyAttribute(lambda made: str(made.factory_parent.id)),
+            ),
             verified_at=factory.LazyFunction(timezone.now),
             locked_at=factory.LazyFunction(timezone.now),
         )
 
+    id = factory.LazyFunction(uuid7)
     algorithm = "combat"
     version = factory.LazyAttribute(lambda row: get_algorithm(row.algorithm).version)
     title = factory.LazyAttribute(lambda row: get_algorithm(row.algorithm).title)

@@ -6,9 +6,22 @@ from typing import Any
 
 from django.utils import timezone
 
+from harmonization_app.models import AlgorithmVersion
+from harmonization_app.services import algorithm as algorithm_services
 from hub.core.models import ElectronicSignature
 from qc_app.models import Protocol, QCProfile
 from sites_app.models import Trial
+from tests.factories.sites_app import PASSWORD, UserFactory
+
+
+def lock_algorithm(version: AlgorithmVersion, administrator: Any) -> AlgorithmVersion:
+    """Verify a version, and lock it by the administrator's signature and that of another one."""
+    algorithm_services.verify_algorithm(version_id=str(version.pk))
+    for actor in (administrator, UserFactory(is_superuser=True)):
+        version = algorithm_services.lock_algorithm(
+            actor=actor, version=version, password=PASSWORD, meaning="I approve this version"
+        )
+    return version
 
 
 def lock_versions(trial: Trial, signer: Any) -> None:

@@ -22,6 +22,7 @@ SECTIONS = ("trial", "arms", "visit_definitions", "sites", "subjects")
 @dataclass
 class People:
     admin: Any
+    second_admin: Any
     statistician: Any
     coordinator: Any
     auditor: Any
@@ -40,6 +41,7 @@ def people(trial: Trial) -> People:
     site = trial.sites.first()
     return People(
         admin=MembershipFactory(trial=trial, role=Role.TRIAL_ADMINISTRATOR).user,
+        second_admin=MembershipFactory(trial=trial, role=Role.TRIAL_ADMINISTRATOR).user,
         statistician=MembershipFactory(trial=trial, role=Role.STATISTICIAN).user,
         coordinator=MembershipFactory(trial=trial, site=site, role=Role.SITE_COORDINATOR).user,
         auditor=MembershipFactory(trial=trial, role=Role.AUDITOR).user,

@@ -10,7 +10,7 @@ from harmonization_app.services import algorithm as algorithm_services
 from hub.core.jobs.heartbeat import JobContext
 from hub.core.models import Job
 from hub.demo.trial import harmonization_plan_document
-from tests.factories.sites_app import PASSWORD
+from tests.factories.locked import lock_algorithm
 
 
 def plan_document(**changes: Any) -> dict[str, Any]:
@@ -19,10 +19,7 @@ def plan_document(**changes: Any) -> dict[str, Any]:
 
 def locked_combat(admin: Any) -> AlgorithmVersion:
     version = next(row for row in algorithm_services.register_algorithms() if row.algorithm == "combat")
-    algorithm_services.verify_algorithm(version_id=str(version.pk))
-    return algorithm_services.lock_algorithm(
-        actor=admin, version=version, password=PASSWORD, meaning="I approve this version"
-    )
+    return lock_algorithm(version, admin)
 
 
 def job_context() -> JobContext:

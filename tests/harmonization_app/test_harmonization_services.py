@@ -100,6 +100,7 @@ def test_verification_reproduces_the_packaged_suite_and_lock_is_signed(people):
     assert version.verification["passed"] is True
     assert len(version.verification["cases"]) >= 4
     assert version.signature.object_digest == algorithm_services.lock_digest(version)
+    assert version.second_signature.object_digest == algorithm_services.lock_digest(version)
     assert version.environment["packages"] if "packages" in version.environment else version.environment
 
 
