@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
-from django.http import HttpResponse
+from django.conf import settings
+from django.http import HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins
@@ -26,6 +31,7 @@ from harmonization_app.api.serializers import (
 from harmonization_app.models import AlgorithmVersion, FeatureSet
 from harmonization_app.permissions import readable
 from harmonization_app.services import algorithm as algorithm_services
+from harmonization_app.services import feature_matrix as matrix_services
 from harmonization_app.services import feature_set as feature_services
 from hub.core.api.records import JobSerializer
 from hub.core.api.views import HubViewSet
@@ -71,23 +77,61 @@ class FeatureSetViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, HubVie
                 metrics=data["metrics"],
                 expected_key=data.get("expected_key", ""),
             )
+        elif data.get("matrix"):
+            row = _import_matrix(request, trial, data)
         elif data.get("file"):
             row = feature_services.import_feature_set(
                 actor=request.user,
                 trial=trial,
                 name=data["name"],
-                content=data["file"].read(),
+                content=_read_table(data["file"]),
                 metadata=_metadata(data.get("metadata")),
             )
         else:
-            raise InvalidInput("Send a CSV as “file”, or “metrics” with “expected_key”.")
+            raise InvalidInput(
+                "Send a CSV as “file”, a “matrix” with the labels of its rows as “file”, or “metrics” with"
+                " “expected_key”."
+            )
         return Response(FeatureSetSerializer(row).data, status=201)
 
     @extend_schema(responses={(200, "text/csv"): OpenApiTypes.BINARY})
     @action(detail=True, url_path="data")
-    def data(self, request: Request, pk: Any = None) -> HttpResponse:
+    def data(self, request: Request, pk: Any = None) -> HttpResponseBase:
         row = self.get_object()
-        return csv_response(get_blob(row.data_digest), f"features-{row.digest[:12]}.csv")
+        name = f"features-{row.digest[:12]}.csv"
+        if row.origin != FeatureSet.Origin.MATRIX:
+            return csv_response(get_blob(row.data_digest), name)
+        return StreamingHttpResponse(
+            matrix_services.table_csv(row),
+            content_type="text/csv",
+            headers={"Content-Disposition": f'attachment; filename="{name}"'},
+        )
+
+
+def _import_matrix(request: Request, trial: Trial, data: dict[str, Any]) -> FeatureSet:
+    if not data.get("file"):
+        raise InvalidInput(
+            "A matrix needs the labels of its rows: send them as “file”, a CSV with subject and visit.",
+            errors=[{"field": "file", "message": "is missing"}],
+        )
+    with tempfile.NamedTemporaryFile(suffix=".npy") as copy:
+        path = getattr(data["matrix"], "temporary_file_path", None)
+        if path is None:
+            shutil.copyfileobj(data["matrix"], copy)
+            copy.flush()
+        return matrix_services.import_matrix(
+            actor=request.user,
+            trial=trial,
+            name=data["name"],
+            labels=_read_table(data["file"]),
+            matrix=Path(path() if path else copy.name),
+            metadata=_metadata(data.get("metadata")),
+        )
+
+
+def _read_table(upload: Any) -> bytes:
+    """Return the upload's content, one byte more than allowed at most: the service refuses that."""
+    return bytes(upload.read(settings.HUB_TABLE_LIMIT_BYTES + 1))
 
 
 def _metadata(given: Any) -> dict[str, Any]:

@@ -29,7 +29,14 @@ from harmonization_app.diagnostics.csv_reading import (
 )
 from hub.core.errors import InvalidInput
 
-__all__ = ["CsvLayout", "FeatureTable", "FeatureTableInvalid", "read_feature_csv"]
+__all__ = [
+    "CsvLayout",
+    "FeatureTable",
+    "FeatureTableInvalid",
+    "RowLabels",
+    "read_feature_csv",
+    "read_row_labels",
+]
 
 UNIT_ROW_MARKS = frozenset({"unit", "units"})
 ROW_KEY_SEPARATOR = "|"
@@ -105,11 +112,11 @@ class FeatureTable:
 
     def _lines(self) -> Iterator[bytes]:
         names = sorted(self.metadata)
-        yield _csv_line(["subject", "visit", *names, *self.features])
-        yield _csv_line(["unit", *[""] * (len(names) + 1), *self.units])
+        yield csv_line(["subject", "visit", *names, *self.features])
+        yield csv_line(["unit", *[""] * (len(names) + 1), *self.units])
         for index, (subject, visit) in enumerate(zip(self.subjects, self.visits, strict=True)):
-            cells = ["" if math.isnan(cell) else f"{cell + 0.0:.17g}" for cell in self.values[index].tolist()]
-            yield _csv_line([subject, visit, *(self.metadata[name][index] for name in names), *cells])
+            own = [subject, visit, *(self.metadata[name][index] for name in names)]
+            yield csv_line([*own, *number_cells(self.values[index])])
 
 
 def read_feature_csv(data: bytes, layout: CsvLayout = CsvLayout()) -> FeatureTable:
@@ -136,14 +143,51 @@ def read_feature_csv(data: bytes, layout: CsvLayout = CsvLayout()) -> FeatureTab
     return FeatureTable(
         subjects=tuple(subjects[i] for i in order),
         visits=tuple(visits[i] for i in order),
-        metadata={
-            name: tuple("" if (text := body[i][1][at].strip()) in MISSING_CELLS else text for i in order)
-            for name, at in columns.metadata.items()
-        },
+        metadata={name: _texts(body, at, order) for name, at in columns.metadata.items()},
         features=tuple(header[columns.features[i]] for i in feature_order),
         units=tuple(units[i] for i in feature_order),
         values=np.ascontiguousarray(values[np.ix_(order, feature_order)]),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class RowLabels:
+    """The labels of a matrix's rows in canonical order; `order[i]` is the line of the file that became row i."""
+
+    subjects: tuple[str, ...]
+    visits: tuple[str, ...]
+    metadata: Mapping[str, tuple[str, ...]]
+    order: tuple[int, ...]
+
+
+def read_row_labels(data: bytes, layout: CsvLayout) -> RowLabels:
+    """Return the labels in a CSV that has no features: keys, and every other column as text.
+
+    For measurements that come as a matrix beside it. Raises FeatureTableInvalid naming row and column.
+    """
+    records = read_records(decode(data))
+    faults = Faults()
+    if not records:
+        faults.add("table", "The file of labels is empty; it needs a header row and one row per scan.")
+        faults.stop()
+    header = [name.strip() for name in records[0][1]]
+    names = tuple(name for name in header if name not in (layout.subject, layout.visit))
+    columns = _Columns.find(header, replace(layout, metadata=names), faults, features_required=False)
+    body = _whole_rows(records[1:], header, faults)
+    subjects, visits = _keys(body, columns, layout, faults)
+    faults.stop()
+    order = sorted(range(len(body)), key=lambda i: (subjects[i], visits[i]))
+    return RowLabels(
+        subjects=tuple(subjects[i] for i in order),
+        visits=tuple(visits[i] for i in order),
+        metadata={name: _texts(body, at, order) for name, at in columns.metadata.items()},
+        order=tuple(order),
+    )
+
+
+def _texts(body: list[Record], at: int, order: list[int]) -> tuple[str, ...]:
+    cells = (body[index][1][at].strip() for index in order)
+    return tuple("" if cell in MISSING_CELLS else cell for cell in cells)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +200,9 @@ class _Columns:
     features: tuple[int, ...]
 
     @classmethod
-    def find(cls, header: list[str], layout: CsvLayout, faults: Faults) -> _Columns:
+    def find(
+        cls, header: list[str], layout: CsvLayout, faults: Faults, *, features_required: bool = True
+    ) -> _Columns:
         """Return the positions, or stop with what is wrong with the header."""
         check_header(header, faults)
         position = {name: index for index, name in enumerate(header)}
@@ -168,7 +214,7 @@ class _Columns:
                 )
         faults.stop()
         features = tuple(index for index, name in enumerate(header) if name not in set(wanted))
-        if not features:
+        if features_required and not features:
             faults.add("header", "There is no feature column besides the keys and metadata.")
         faults.stop()
         visit = position[layout.visit] if layout.visit else None
@@ -231,7 +277,13 @@ def _keys(
     return subjects, visits
 
 
-def _csv_line(cells: Sequence[str]) -> bytes:
+def number_cells(values: FloatArray) -> list[str]:
+    """Return the values of one row as cells: 17 significant digits, empty where missing."""
+    return ["" if math.isnan(cell) else f"{cell + 0.0:.17g}" for cell in values.tolist()]
+
+
+def csv_line(cells: Sequence[str]) -> bytes:
+    """Return one line of CSV, quoted where needed."""
     buffer = io.StringIO(newline="")
     csv.writer(buffer, lineterminator="\n").writerow(cells)
     return buffer.getvalue().encode()

@@ -11,7 +11,8 @@ from sites_app.models.scoping import ScopedManager
 
 
 class FeatureSet(models.Model):
-    """Rows are image visits, columns are features. The table itself is a blob under `data_digest`.
+    """Rows are image visits, columns are features. The table itself is a blob under `data_digest`: CSV, or for
+    the origin `matrix` an NPY file.
 
     `columns` lists {name, unit, pool}; `rows` lists {subject, visit, scanner, batch} in the table's order.
     """
@@ -19,6 +20,7 @@ class FeatureSet(models.Model):
     class Origin(models.TextChoices):
         CSV = "csv", "imported from CSV"
         QC_METRICS = "qc_metrics", "built from QC metrics"
+        MATRIX = "matrix", "imported as a matrix"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     trial = models.ForeignKey(Trial, on_delete=models.PROTECT, related_name="feature_sets")

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 
-from harmonization_app.diagnostics.feature_table import CsvLayout, FeatureTable, read_feature_csv
+from harmonization_app.diagnostics.feature_matrix import open_matrix
+from harmonization_app.diagnostics.feature_table import (
+    ROW_KEY_SEPARATOR,
+    CsvLayout,
+    FeatureTable,
+    read_feature_csv,
+)
 from harmonization_app.models import FeatureSet
 from harmonization_app.permissions import require_analyst
 from hub.core.audit.services import record
 from hub.core.canonical import digest
-from hub.core.errors import Conflict, InvalidInput
-from hub.core.storage.blobs import get_blob, put_blob
+from hub.core.errors import Conflict, InvalidInput, TooLarge
+from hub.core.storage.blobs import blob_file, get_blob, put_blob
 from qc_app.models import MetricValue
 from sites_app.models import Arm, LockState, Subject, Trial, VisitDefinition
 
@@ -70,7 +77,12 @@ def import_feature_set(
     Raises FeatureTableInvalid naming rows and columns, InvalidInput, NotAllowed, Conflict.
     """
     require_analyst(actor, trial, "import feature sets")
-    _require_open(trial)
+    require_open(trial)
+    if len(content) > settings.HUB_TABLE_LIMIT_BYTES:
+        raise TooLarge(
+            f"The CSV has {len(content):,} bytes; at most {settings.HUB_TABLE_LIMIT_BYTES:,} are read. Send the"
+            " measurements as a matrix (NPY) with the labels of its rows, by the API or hub-client."
+        )
     described = TableMetadata.parse(metadata)
     layout = CsvLayout(
         subject="subject",
@@ -81,7 +93,7 @@ def import_feature_set(
         visits=frozenset(VisitDefinition.objects.filter(trial=trial).values_list("code", flat=True)),
     )
     table = read_feature_csv(content, layout)
-    _refuse_arms(trial, table)
+    refuse_arms(trial, table.metadata)
     return _store(
         actor=actor,
         trial=trial,
@@ -93,10 +105,10 @@ def import_feature_set(
     )
 
 
-def _refuse_arms(trial: Trial, table: FeatureTable) -> None:
+def refuse_arms(trial: Trial, metadata: Mapping[str, Sequence[str]]) -> None:
     """Raise InvalidInput for a column that tells the treatment arm: blinded roles read feature sets."""
     arms = {code.lower() for code in Arm.objects.filter(trial=trial).values_list("code", flat=True)}
-    for column, values in table.metadata.items():
+    for column, values in metadata.items():
         found = {value.lower() for value in values if value}
         named = column.lower().replace("-", "_").replace(" ", "_") in ARM_NAMES
         if named or (len(found) > 1 and found <= arms):
@@ -125,7 +137,7 @@ def build_from_metrics(
     Raises InvalidInput where no series has the metrics, NotAllowed, Conflict.
     """
     require_analyst(actor, trial, "build feature sets")
-    _require_open(trial)
+    require_open(trial)
     if not metrics:
         raise InvalidInput("Name at least one metric.")
     rows = (
@@ -200,9 +212,38 @@ def _store(
         {"name": feature, "unit": unit, "pool": described.pools.get(feature, "")}
         for feature, unit in zip(table.features, table.units, strict=True)
     ]
-    data_digest = put_blob(table.canonical)
-    identity = digest({"data": data_digest, "columns": columns, "covariates": list(described.covariates)})
-    missing = int((table.values != table.values).sum())
+    return store_feature_set(
+        actor=actor,
+        trial=trial,
+        name=name,
+        columns=columns,
+        covariates=described.covariates,
+        rows=[
+            {"row": key, **{column: values[index] for column, values in table.metadata.items()}}
+            for index, key in enumerate(table.rows)
+        ],
+        missing=int((table.values != table.values).sum()),
+        data_digest=put_blob(table.canonical),
+        origin=origin,
+        provenance=provenance,
+    )
+
+
+def store_feature_set(
+    *,
+    actor: Any,
+    trial: Trial,
+    name: str,
+    columns: list[dict[str, str]],
+    covariates: Sequence[Mapping[str, Any]],
+    rows: list[dict[str, str]],
+    missing: int,
+    data_digest: str,
+    origin: str,
+    provenance: Mapping[str, Any],
+) -> FeatureSet:
+    """Keep the table stored under `data_digest` as a feature set; the same content again is the same set."""
+    identity = digest({"data": data_digest, "columns": columns, "covariates": list(covariates)})
     with transaction.atomic():
         existing = FeatureSet.objects.filter(trial=trial, digest=identity).first()
         if existing is not None:
@@ -213,13 +254,10 @@ def _store(
             origin=origin,
             provenance=dict(provenance),
             columns=columns,
-            covariates=list(described.covariates),
-            rows=[
-                {"row": key, **{column: values[index] for column, values in table.metadata.items()}}
-                for index, key in enumerate(table.rows)
-            ],
-            row_count=len(table.rows),
-            column_count=len(table.features),
+            covariates=list(covariates),
+            rows=rows,
+            row_count=len(rows),
+            column_count=len(columns),
             missing_count=missing,
             data_digest=data_digest,
             digest=identity,
@@ -236,6 +274,8 @@ def _store(
 
 def load_table(feature_set: FeatureSet) -> FeatureTable:
     """Return the stored table, checked against its digest. Raises NotFound where it is damaged."""
+    if feature_set.origin == FeatureSet.Origin.MATRIX:
+        return _matrix_table(feature_set)
     content = get_blob(feature_set.data_digest)
     names = tuple(key for key in (feature_set.rows[0] if feature_set.rows else {}) if key != "row")
     return read_feature_csv(
@@ -243,6 +283,21 @@ def load_table(feature_set: FeatureSet) -> FeatureTable:
     )
 
 
-def _require_open(trial: Trial) -> None:
+def _matrix_table(feature_set: FeatureSet) -> FeatureTable:
+    """Return a table whose values stay on disk: they are mapped, and read where they are used."""
+    keys = [str(row["row"]).partition(ROW_KEY_SEPARATOR) for row in feature_set.rows]
+    names = tuple(key for key in feature_set.rows[0] if key != "row")
+    return FeatureTable(
+        subjects=tuple(subject for subject, _, _ in keys),
+        visits=tuple(visit for _, _, visit in keys),
+        metadata={name: tuple(row[name] for row in feature_set.rows) for name in names},
+        features=tuple(column["name"] for column in feature_set.columns),
+        units=tuple(column["unit"] for column in feature_set.columns),
+        values=open_matrix(blob_file(feature_set.data_digest)),
+    )
+
+
+def require_open(trial: Trial) -> None:
+    """Raise Conflict where the data of the trial are locked."""
     if Trial.objects.get(pk=trial.pk).lock_state == LockState.LOCKED:
         raise Conflict("The data of this trial are locked: no feature set can be added.")

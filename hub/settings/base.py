@@ -196,6 +196,8 @@ HUB_ANCHOR_FILE = Path(env("HUB_ANCHOR_FILE", default=str(BASE_DIR / "var" / "an
 # Uploads are refused when less than this share of the disk is free.
 HUB_FREE_SPACE_FLOOR = env.float("HUB_FREE_SPACE_FLOOR", default=0.05)
 HUB_UPLOAD_LIMIT_BYTES = env.int("HUB_UPLOAD_LIMIT_BYTES", default=4 * 1024**3)
+# A CSV of measurements is read into memory; wider tables come as a matrix, which is read by pieces.
+HUB_TABLE_LIMIT_BYTES = env.int("HUB_TABLE_LIMIT_BYTES", default=512 * 1024**2)
 HUB_REQUEST_LIMIT_BYTES = env.int("HUB_REQUEST_LIMIT_BYTES", default=16 * 1024**2)
 FILE_UPLOAD_TEMP_DIR = env("HUB_UPLOAD_TEMP_DIR", default=None)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 16 * 1024**2

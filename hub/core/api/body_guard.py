@@ -12,7 +12,8 @@ from django.conf import settings
 from hub.core.errors import HubError, InvalidInput, StorageFull, TooLarge, UnsupportedContent
 
 Scope = MutableMapping[str, Any]
-_BULK_SUFFIXES = ("/files/", "/uploads/")
+# Images, and the tables and matrices of measurements.
+_BULK_SUFFIXES = ("/files/", "/uploads/", "/feature-sets/", "/feature-sets/new/")
 
 
 class BodyGuard:

@@ -50,6 +50,41 @@ def get_blob(digest: str) -> bytes:
     return content
 
 
+def put_file(path: Path) -> str:
+    """Move the file at `path` (on the storage's own disk) into the store; return the SHA-256 of its content.
+
+    For content too large for memory. Raises StorageFull where the disk refuses it; `path` is then still there.
+    """
+    digest = _digest_of_file(path)
+    target = _path(digest)
+    try:
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.replace(path, target)
+    except OSError as error:
+        raise StorageFull("The hub could not write to its disk. Nothing was stored.") from error
+    sync_directory(target.parent)
+    return digest
+
+
+def blob_file(digest: str) -> Path:
+    """Return the file of `digest` for reading in pieces, its content checked first. Raises NotFound."""
+    path = _path(digest)
+    try:
+        found = _digest_of_file(path)
+    except OSError as error:
+        raise NotFound(f"The stored content {digest[:12]}… is not there. Tell the administrator.") from error
+    if found != digest:
+        raise NotFound(f"The stored content {digest[:12]}… is damaged. Tell the administrator.")
+    return path
+
+
+def _digest_of_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def _path(digest: str) -> Path:
     return root("blobs") / digest[:2] / digest
 

@@ -1,0 +1,111 @@
+"""Feature sets too wide for a CSV: a matrix file with the labels of its rows beside it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from harmonization_app.diagnostics.feature_matrix import (
+    matrix_columns,
+    open_matrix,
+    write_matrix,
+)
+from harmonization_app.diagnostics.feature_table import (
+    ROW_KEY_SEPARATOR,
+    CsvLayout,
+    FeatureTableInvalid,
+    RowLabels,
+    csv_line,
+    number_cells,
+    read_row_labels,
+)
+from harmonization_app.models import FeatureSet
+from harmonization_app.permissions import require_analyst
+from harmonization_app.services.feature_set import (
+    TableMetadata,
+    load_table,
+    refuse_arms,
+    require_open,
+    store_feature_set,
+)
+from hub.core.storage.blobs import put_file, require_free_space, root
+from sites_app.models import Subject, Trial, VisitDefinition
+
+
+def import_matrix(
+    *, actor: Any, trial: Trial, name: str, labels: bytes, matrix: Path, metadata: Mapping[str, Any]
+) -> FeatureSet:
+    """Keep the NPY file at `matrix` [scans x features] as a feature set; `labels` is the CSV of its rows.
+
+    `metadata` is that of a CSV import; `unit` gives one unit to all columns and, without `columns`, names them
+    v000000 and on. Rows are put in canonical order. Raises FeatureTableInvalid, InvalidInput, NotAllowed,
+    Conflict, StorageFull.
+    """
+    require_analyst(actor, trial, "import feature sets")
+    require_open(trial)
+    require_free_space()
+    described = TableMetadata.parse(metadata)
+    values = open_matrix(matrix)
+    columns = matrix_columns(
+        [
+            {"name": name, "unit": described.units.get(name, ""), "pool": described.pools.get(name, "")}
+            for name in described.features
+        ],
+        str(metadata.get("unit", "")),
+        values.shape[1],
+    )
+    rows = read_row_labels(labels, _layout(trial))
+    if len(rows.order) != values.shape[0]:
+        raise FeatureTableInvalid(
+            f"The labels name {len(rows.order)} rows, the matrix has {values.shape[0]}."
+        )
+    refuse_arms(trial, rows.metadata)
+    with tempfile.TemporaryDirectory(dir=root("spool"), prefix="matrix-") as folder:
+        target = Path(folder) / "values.npy"
+        stored = write_matrix(values, rows.order, target)
+        data_digest = put_file(target)
+    return store_feature_set(
+        actor=actor,
+        trial=trial,
+        name=name,
+        columns=columns,
+        covariates=described.covariates,
+        rows=_row_documents(rows),
+        missing=stored.missing,
+        data_digest=data_digest,
+        origin=FeatureSet.Origin.MATRIX,
+        provenance={"bytes": matrix.stat().st_size},
+    )
+
+
+def _layout(trial: Trial) -> CsvLayout:
+    return CsvLayout(
+        subject="subject",
+        visit="visit",
+        subjects=frozenset(Subject.objects.filter(trial=trial).values_list("code", flat=True)),
+        visits=frozenset(VisitDefinition.objects.filter(trial=trial).values_list("code", flat=True)),
+    )
+
+
+def _row_documents(rows: RowLabels) -> list[dict[str, str]]:
+    keys = [
+        f"{subject}{ROW_KEY_SEPARATOR}{visit}"
+        for subject, visit in zip(rows.subjects, rows.visits, strict=True)
+    ]
+    return [
+        {"row": key, **{name: column[index] for name, column in rows.metadata.items()}}
+        for index, key in enumerate(keys)
+    ]
+
+
+def table_csv(feature_set: FeatureSet) -> Iterator[bytes]:
+    """Yield the lines of a matrix feature set as CSV, with its units row, as a CSV import would be stored."""
+    table = load_table(feature_set)
+    names = sorted(table.metadata)
+    yield csv_line(["subject", "visit", *names, *table.features])
+    yield csv_line(["unit", *[""] * (len(names) + 1), *table.units])
+    for index, (subject, visit) in enumerate(zip(table.subjects, table.visits, strict=True)):
+        own = [subject, visit, *(table.metadata[name][index] for name in names)]
+        yield csv_line([*own, *number_cells(table.values[index])])
