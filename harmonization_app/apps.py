@@ -11,10 +11,11 @@ class HarmonizationAppConfig(AppConfig):
         from harmonization_app.permissions import READERS
         from harmonization_app.services.plan import apply_plan_section
         from sites_app.services.trial_file import register_section
-        from sites_app.views.navigation import Entry, register_entries
+        from sites_app.views.navigation import Entry, register_entries, register_hub_entries
 
         register_section("harmonization_plan", apply_plan_section, order=30)
         register_entries(
             Entry("Harmonization", "chart", "harmonization-home", READERS, order=60),
             Entry("Data lock", "lock", "data-lock", READERS, order=70),
         )
+        register_hub_entries(Entry("Algorithms", "gear", "algorithms", READERS, order=10))

@@ -35,6 +35,15 @@ def roles_in(user: Any, trial_id: UUID, site_id: UUID | None = None) -> frozense
     )
 
 
+def roles_anywhere(user: Any) -> frozenset[str]:
+    """Return the roles that the user has in any trial, for pages of the whole hub."""
+    if not user.is_authenticated or not user.is_active:
+        return frozenset()
+    if user.is_superuser:
+        return frozenset({Role.TRIAL_ADMINISTRATOR})
+    return frozenset(Membership.objects.filter(user=user, is_active=True).values_list("role", flat=True))
+
+
 def require_role(user: Any, allowed: frozenset[str], trial_id: UUID, site_id: UUID | None, act: str) -> None:
     """Raise NotAllowed, naming the act and who may do it, unless the user has one of the roles."""
     if not roles_in(user, trial_id, site_id) & allowed:

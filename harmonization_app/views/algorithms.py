@@ -11,9 +11,10 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST
 
-from harmonization_app.algorithms.registry import ALGORITHMS, describe, get_algorithm, source_digest
-from harmonization_app.models import AlgorithmVersion
+from harmonization_app.algorithms.registry import ALGORITHMS, get_algorithm
+from harmonization_app.models import AlgorithmVersion, AlgorithmVersionState
 from harmonization_app.permissions import administers_algorithms, verifies_algorithms
+from harmonization_app.selectors import algorithm as selectors
 from harmonization_app.services import algorithm as services
 from harmonization_app.views.pages import signature_of
 from hub.core.accounts.second_factor import has_second_factor
@@ -26,11 +27,16 @@ _VERIFY_JOB = "harmonization.verify_algorithm"
 @login_required
 def algorithm_list(request: HttpRequest) -> HttpResponse:
     services.register_algorithms()
-    rows = list(AlgorithmVersion.objects.select_related("signature"))
+    rows = list(AlgorithmVersion.objects.select_related("signature", "second_signature"))
     for row in rows:
-        row.is_present = _is_present(row)
-    methods = [describe(name) for name in ALGORITHMS]
-    return render(request, "harmonization/algorithms.html", {"versions": rows, "methods": methods})
+        row.is_present = selectors.is_present(row)
+        row.exploratory = row.is_present and get_algorithm(row.algorithm).exploratory
+    methods = [
+        {"algorithm": algorithm, "capabilities": dict(selectors.capabilities_of(algorithm))}
+        for algorithm in ALGORITHMS.values()
+    ]
+    context = {"versions": rows, "methods": methods, "capabilities": selectors.CAPABILITIES.values()}
+    return render(request, "harmonization/algorithms.html", context)
 
 
 @login_required
@@ -60,7 +66,10 @@ def algorithm_verify(request: HttpRequest, pk: UUID) -> HttpResponse:
 @login_required
 def algorithm_lock(request: HttpRequest, pk: UUID) -> HttpResponse:
     row = services.lock_algorithm(actor=request.user, version=_get(pk), **signature_of(request))
-    messages.success(request, f"{row} is locked and signed.")
+    if row.state == AlgorithmVersionState.LOCKED:
+        messages.success(request, f"{row} is locked and signed by two administrators.")
+    else:
+        messages.success(request, f"Your signature of {row} is kept. Another administrator signs next.")
     return redirect("algorithm", pk=pk)
 
 
@@ -75,30 +84,50 @@ def algorithm_retire(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 
 def _get(pk: UUID) -> AlgorithmVersion:
-    row = AlgorithmVersion.objects.select_related("signature").filter(pk=pk).first()
+    rows = AlgorithmVersion.objects.select_related("signature", "second_signature")
+    row = rows.filter(pk=pk).first()
     if row is None:
         raise NotFound("There is no such algorithm version.")
     return row
 
 
-def _is_present(row: AlgorithmVersion) -> bool:
-    return row.algorithm in ALGORITHMS and source_digest(get_algorithm(row.algorithm)) == row.code_digest
-
-
 def _context(request: HttpRequest, row: AlgorithmVersion) -> dict[str, Any]:
-    jobs = Job.objects.filter(kind=_VERIFY_JOB, key=str(row.pk))
-    last = jobs.first()
-    present = _is_present(row)
+    last = Job.objects.filter(kind=_VERIFY_JOB, key=str(row.pk)).first()
+    algorithm = ALGORITHMS.get(row.algorithm)
+    administers = administers_algorithms(request.user)
+    # The database keeps no order of keys; the present code has the order in which a person reads them.
+    schema = (
+        algorithm.parameters_schema() if algorithm and selectors.is_present(row) else row.parameters_schema
+    )
     return {
         "version": row,
-        "present": present,
+        "algorithm": algorithm,
+        "description": selectors.description_of(algorithm) if algorithm else [],
+        "capabilities": selectors.capabilities_of(algorithm) if algorithm else [],
+        "parameters": selectors.parameter_rows(schema),
+        "signatures": selectors.signatures_of(row),
+        "versions": AlgorithmVersion.objects.filter(algorithm=row.algorithm),
         "job": last if last is not None and not last.is_final else None,
         "failed_job": last if last is not None and last.state == Job.State.FAILED else None,
         "lock_digest": services.lock_digest(row) if row.verification else "",
+        **_offered(request, row, administers),
+    }
+
+
+def _offered(request: HttpRequest, row: AlgorithmVersion, administers: bool) -> dict[str, Any]:
+    """Return what the page offers this person; the services decide."""
+    present = selectors.is_present(row)
+    exploratory = present and get_algorithm(row.algorithm).exploratory
+    lockable = present and row.state == AlgorithmVersionState.VERIFIED and not exploratory
+    signed = selectors.has_signed(request.user, row)
+    return {
+        "present": present,
+        "exploratory": exploratory,
         "may_verify": present
-        and row.state in {"registered", "verified"}
+        and row.state in {AlgorithmVersionState.REGISTERED, AlgorithmVersionState.VERIFIED}
         and verifies_algorithms(request.user),
-        "may_lock": present and row.state == "verified" and administers_algorithms(request.user),
-        "may_retire": row.state == "locked" and administers_algorithms(request.user),
+        "may_lock": lockable and administers and not signed,
+        "has_signed": lockable and signed,
+        "may_retire": row.state == AlgorithmVersionState.LOCKED and administers,
         "may": {"otp": has_second_factor(request.user)},
     }

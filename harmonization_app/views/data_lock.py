@@ -12,6 +12,7 @@ from django.views.decorators.http import require_POST
 from harmonization_app.models import DataLock
 from harmonization_app.selectors.data_lock import anchors_of, lock_history, visible_lock
 from harmonization_app.services import data_lock as services
+from harmonization_app.views.exports import exports_shown
 from harmonization_app.views.pages import harmonization_page, may, signature_of
 from hub.core.canonical import canonical_json
 from hub.core.errors import InvalidInput, NotFound
@@ -44,6 +45,7 @@ def data_lock(request: HttpRequest, trial: Trial) -> HttpResponse:
         "anchors": anchors_of(row) if row and row.state == "locked" else [],
         "anchor_file": settings.HUB_ANCHOR_FILE.name,
         "may": may(request, trial),
+        **exports_shown(request, trial),
     }
     return render(request, "harmonization/data_lock.html", context)
 

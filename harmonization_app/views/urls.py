@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import include, path
 
-from harmonization_app.views import algorithms, data_lock, feature_sets, home, plans, runs
+from harmonization_app.views import algorithms, data_lock, exports, feature_sets, home, plans, runs
 
 _feature_sets = [
     path("", feature_sets.feature_set_list, name="feature-sets"),
@@ -49,6 +49,8 @@ _lock = [
     path("unfreeze/", data_lock.unfreeze, name="data-lock-unfreeze"),
     path("sign/", data_lock.lock, name="data-lock-sign"),
     path("manifest/", data_lock.manifest, name="data-lock-manifest"),
+    path("exports/", exports.export_list, name="exports"),
+    path("exports/start/", exports.export_start, name="export-start"),
 ]
 
 urlpatterns = [

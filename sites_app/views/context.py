@@ -8,9 +8,9 @@ from django.http import HttpRequest
 from django.urls import reverse
 
 from sites_app.models import Trial
-from sites_app.permissions import roles_in
+from sites_app.permissions import roles_anywhere, roles_in
 from sites_app.selectors.reach import reach_of
-from sites_app.views.navigation import entries_for
+from sites_app.views.navigation import entries_for, hub_entries_for
 
 
 def navigation(request: HttpRequest) -> dict[str, Any]:
@@ -43,12 +43,15 @@ def _trial_group(request: HttpRequest, trial: Trial, roles: frozenset[str]) -> d
 
 
 def _hub_group(request: HttpRequest) -> dict[str, Any]:
-    pages = [("Jobs", "gear", "jobs"), ("API", "list", "api-docs")]
+    pages = [("Jobs", "progress", "jobs"), ("API", "list", "api-docs")]
     if request.user.is_superuser or reach_of(request.user).audited:
         pages.insert(1, ("Audit trail", "shield", "audit"))
+    own = [
+        (entry.title, entry.icon, entry.url_name) for entry in hub_entries_for(roles_anywhere(request.user))
+    ]
     return {
         "title": "Hub",
-        "entries": [_entry(request, title, icon, reverse(name)) for title, icon, name in pages],
+        "entries": [_entry(request, title, icon, reverse(name)) for title, icon, name in own + pages],
     }
 
 

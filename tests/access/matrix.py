@@ -424,3 +424,5 @@ _page("POST t/<slug:trial_code>/lock/freeze/", ADMINISTRATORS, TRIAL, status=409
 _page("POST t/<slug:trial_code>/lock/unfreeze/", ADMINISTRATORS, TRIAL, status=409)
 _page("POST t/<slug:trial_code>/lock/sign/", ADMINISTRATORS, TRIAL, status=409)
 _page("GET t/<slug:trial_code>/lock/manifest/", HARMONIZATION, TRIAL, status=404)
+_page("GET t/<slug:trial_code>/lock/exports/", HARMONIZATION, TRIAL)
+_page("POST t/<slug:trial_code>/lock/exports/start/", EXPORTERS, TRIAL)

@@ -7,11 +7,14 @@ import json
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
+from django.utils.html import escape
 from harmonization_cases import job_context, locked_combat, plan_document
 
+from harmonization_app.algorithms.registry import ALGORITHMS
 from harmonization_app.diagnostics.feature_table import FeatureTableInvalid
-from harmonization_app.models import DataLock, FeatureSet, HarmonizationPlan, HarmonizationRun
+from harmonization_app.models import DataLock, Export, FeatureSet, HarmonizationPlan, HarmonizationRun
 from harmonization_app.services import algorithm as algorithm_services
+from harmonization_app.services import export as export_services
 from harmonization_app.services import plan as plan_services
 from harmonization_app.services import run as run_services
 from harmonization_app.services import run_execution
@@ -250,17 +253,77 @@ def test_an_algorithm_version_is_verified_and_locked_by_page(client, trial, peop
     early = post(
         client, people.statistician, "algorithm-lock", version.pk, password=PASSWORD, meaning="I approve"
     )
-    locked = post(client, people.admin, "algorithm-lock", version.pk, password=PASSWORD, meaning="I approve")
+    signature = {"password": PASSWORD, "meaning": "I approve"}
+    first = post(client, people.admin, "algorithm-lock", version.pk, **signature)
+    waiting = page(client, people.admin, "algorithm", version.pk).content.decode()
+    again = post(client, people.admin, "algorithm-lock", version.pk, **signature)
+    offered = page(client, people.second_admin, "algorithm", version.pk).content.decode()
+    locked = post(client, people.second_admin, "algorithm-lock", version.pk, **signature)
+    shown = page(client, people.auditor, "algorithm", version.pk).content.decode()
     retired = post(client, people.admin, "algorithm-retire", version.pk, reason="Replaced")
 
     version.refresh_from_db()
-    assert [queued.status_code, early.status_code, locked.status_code, retired.status_code] == [
+    assert [answer.status_code for answer in (queued, early, first, again, locked, retired)] == [
         302,
         403,
         302,
+        409,
+        302,
         302,
     ]
+    assert "You have signed. Another administrator gives the second signature." in waiting
+    assert 'name="password"' not in waiting
+    assert "Sign and lock" in offered
+    assert shown.count("Signed by") == 2
     assert version.state == "retired"
+
+
+def test_an_algorithm_page_says_what_the_method_does_and_cannot(client, trial, people):
+    version = next(row for row in algorithm_services.register_algorithms() if row.algorithm == "z-score")
+
+    answer = page(client, people.auditor, "algorithm", version.pk)
+
+    text = answer.content.decode()
+    assert escape(ALGORITHMS["z-score"].limits[0]) in text
+    assert "Fortin et al." in text
+    rows = {row.name: row for row in answer.context["parameters"]}
+    assert rows["batch_size.stop_below"].allowed == "integer ≥ 1"
+    assert rows["covariates"].allowed == "list of {name, kind, reference, levels}"
+    assert rows["eb"].default == "yes"
+
+
+def test_algorithms_are_in_the_navigation_of_those_who_harmonize(client, trial, people):
+    for person, expected in ((people.statistician, 1), (people.auditor, 1), (people.coordinator, 0)):
+        text = page(client, person, "jobs").content.decode()
+        assert text.count(f'href="{reverse("algorithms")}"') == expected
+
+
+def test_an_export_is_asked_for_and_listed_with_its_progress(client, trial, people):
+    asked = post(client, people.statistician, "export-start", trial.code, include_images="yes")
+    refused = post(client, people.coordinator, "export-start", trial.code)
+    shown = page(client, people.auditor, "exports", trial.code)
+
+    row = Export.objects.get()
+    assert [asked.status_code, refused.status_code] == [302, 403]
+    assert row.include_images is True
+    assert shown.context["exports_waiting"] is True
+    assert "hx-trigger" in shown.content.decode()
+    sponsor = MembershipFactory(trial=trial, role=Role.SPONSOR).user
+    assert page(client, sponsor, "exports", trial.code).context["exports"] == []
+    assert "Make a package" not in page(client, sponsor, "data-lock", trial.code).content.decode()
+
+
+def test_a_finished_export_is_downloaded_from_the_page(client, trial, people):
+    post(client, people.statistician, "export-start", trial.code)
+    row = Export.objects.get()
+    export_services.execute_export(job_context(), export_id=str(row.pk))
+
+    shown = page(client, people.auditor, "data-lock", trial.code)
+
+    address = reverse("export-package", args=[row.pk])
+    assert address in shown.content.decode()
+    assert shown.context["exports_waiting"] is False
+    assert b"".join(client.get(address).streaming_content)[:2] == b"PK"
 
 
 def test_a_finished_run_shows_before_and_after(client, trial, people, features):
