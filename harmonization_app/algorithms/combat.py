@@ -89,7 +89,11 @@ class Combat(Algorithm):
         "harmonization_app.diagnostics.gate_assumptions",
         "harmonization_app.diagnostics.gate_batches",
         "harmonization_app.diagnostics.gate_covariates",
+        "harmonization_app.diagnostics.gate_products",
+        "harmonization_app.diagnostics.gate_residuals",
+        "harmonization_app.diagnostics.gate_slopes",
         "harmonization_app.diagnostics.gate_values",
+        "harmonization_app.diagnostics.subjects",
         "harmonization_app.diagnostics.wording",
     )
 

@@ -1,27 +1,26 @@
 """Checks of what the ComBat family assumes: alike covariates, alike slopes, no batch that decides, priors that fit.
 
 One pass over at most 500 complete features gives, by batch, the covariates' cross products with each other and with
-the values; everything else follows from those. It warns and never stops: the plan decides. Sources: Jodoin et al.,
+the values; most of the rest follows from those. It warns and never stops: the plan decides. Sources: Jodoin et al.,
 Sci Rep 15:41508 (2025) (alike slopes); Johnson, Li, Rabinovic, Biostatistics 8:118 (2007) (priors).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy import stats
 
-from harmonization_app.algorithms.base import Dataset, Finding, FloatArray, IntArray
+from harmonization_app.algorithms.base import Dataset, Finding, FloatArray
 from harmonization_app.algorithms.design import Design
 from harmonization_app.algorithms.specification import Specification
+from harmonization_app.diagnostics.gate_products import BatchProducts, batch_products, sample_columns
+from harmonization_app.diagnostics.gate_residuals import check_residuals
+from harmonization_app.diagnostics.gate_slopes import check_slopes
+from harmonization_app.diagnostics.subjects import Subjects, repeated_subjects
 from harmonization_app.diagnostics.wording import listed
 
-MOST_FEATURES = 500
-SIGNIFICANCE = 0.05
 # Kolmogorov-Smirnov: a difference that matters and is not chance.
 KS_DISTANCE, KS_P = 0.4, 0.001
-UNLIKE_SLOPES_SHARE = 0.1
 # A batch without which a covariate's effect moves by more than this many of its standard errors, in the median feature.
 INFLUENCE_ERRORS = 2.0
 FEWEST_FOR_PRIORS = 30
@@ -29,68 +28,45 @@ FEWEST_FOR_PRIORS = 30
 PRIOR_CRITICAL = 1.95
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Products:
-    """By batch: means and squares of the values [batches x features], covariate products and cross products."""
-
-    counts: IntArray
-    means: FloatArray
-    squares: FloatArray
-    gram: FloatArray
-    cross: FloatArray
-
-
 def check_assumptions(dataset: Dataset, design: Design, specification: Specification) -> list[Finding]:
-    """Return the warnings on a dataset whose design passed the gate."""
-    findings = _unlike_distributions(design)
-    columns = _sample(dataset.values)
+    """Return the findings on a dataset whose design passed the gate."""
+    subjects = repeated_subjects(dataset, specification)
+    findings = _unlike_distributions(design, subjects)
+    columns = sample_columns(dataset.values)
     if not columns.size:
         return findings
-    products = _products(dataset.values[:, columns], design)
+    values = dataset.values[:, columns]
+    names = tuple(dataset.features[i] for i in columns)
+    products = batch_products(values, design)
     if design.covariates.shape[1]:
-        findings += _unlike_slopes(products, design)
-        findings += _influential(products, design)
+        findings += check_slopes(values, names, products, design, subjects)
+        findings += _influential(products, design, subjects)
+    findings += check_residuals(values, names, dataset.rows, design, subjects)
     if specification.eb and specification.parametric and columns.size >= FEWEST_FOR_PRIORS:
         findings += _unfit_priors(products, design, specification)
     return findings
 
 
-def _sample(values: FloatArray) -> IntArray:
-    """Return at most 500 evenly spaced columns that are complete and vary."""
-    chosen = np.unique(np.linspace(0, values.shape[1] - 1, min(MOST_FEATURES, values.shape[1])).astype(int))
-    part = values[:, chosen]
-    return np.asarray(chosen[np.isfinite(part).all(axis=0) & (part.std(axis=0) > 0)])
-
-
-def _products(values: FloatArray, design: Design) -> _Products:
-    scaled = design.covariates - design.covariates.mean(axis=0)
-    scaled = scaled / np.where(scaled.std(axis=0) > 0, scaled.std(axis=0), 1.0)
-    values = (values - values.mean(axis=0)) / values.std(axis=0)
-    parts = []
-    for batch in range(len(design.batches)):
-        own = design.codes == batch
-        x, y = scaled[own], values[own]
-        centred, within = y - y.mean(axis=0), x - x.mean(axis=0)
-        squares = np.einsum("sf,sf->f", centred, centred)
-        parts.append((int(own.sum()), y.mean(axis=0), squares, within.T @ within, within.T @ centred))
-    counts, *rest = zip(*parts, strict=True)
-    return _Products(np.array(counts), *(np.stack(item) for item in rest))
-
-
-def _unlike_distributions(design: Design) -> list[Finding]:
+def _unlike_distributions(design: Design, subjects: Subjects | None) -> list[Finding]:
+    """Return the batches whose continuous covariates are spread otherwise, each subject taken once per batch."""
     findings = []
+    codes, covariates = design.codes, design.covariates
+    if subjects is not None:
+        once = np.unique(np.column_stack([design.codes, subjects.codes]), axis=0, return_index=True)[1]
+        codes, covariates = codes[once], covariates[once]
     for index, (name, level) in enumerate(design.coding.columns):
         if level is not None:
             continue
-        column, unlike = design.covariates[:, index], {}
+        column, unlike = covariates[:, index], {}
         for code, batch in enumerate(design.batches):
-            test = stats.ks_2samp(column[design.codes == code], column[design.codes != code])
+            test = stats.ks_2samp(column[codes == code], column[codes != code])
             if test.statistic > KS_DISTANCE and test.pvalue < KS_P:
                 unlike[batch] = float(test.statistic)
         if unlike:
             shown = listed([f"{batch} (D {distance:.2f})" for batch, distance in unlike.items()])
             message = (
-                f"{name} is distributed otherwise than in the other batches (Kolmogorov-Smirnov): {shown}."
+                f"{name} is distributed otherwise than in the other batches (Kolmogorov-Smirnov): {shown}. The result "
+                "rests on its effect having the planned form; run without these batches as a sensitivity analysis."
             )
             findings.append(
                 Finding("covariate_distribution", "warn", message, columns=(name,), batches=tuple(unlike))
@@ -98,31 +74,7 @@ def _unlike_distributions(design: Design) -> list[Finding]:
     return findings
 
 
-def _unlike_slopes(products: _Products, design: Design) -> list[Finding]:
-    """Return a warning where the F test of batch by covariate interaction finds unlike slopes, FDR-adjusted."""
-    batches, columns = products.gram.shape[:2]
-    inverses = np.linalg.pinv(products.gram, hermitian=True, rcond=1e-10)
-    own = np.einsum("bcf,bcd,bdf->f", products.cross, inverses, products.cross)
-    gram, cross = products.gram.sum(axis=0), products.cross.sum(axis=0)
-    common = np.einsum("cf,cf->f", cross, np.linalg.solve(gram, cross))
-    ranks = sum(int(np.linalg.matrix_rank(part, tol=1e-8, hermitian=True)) for part in products.gram)
-    between, free = ranks - columns, int(products.counts.sum()) - batches - ranks
-    if between < 1 or free < 10:
-        return []
-    residual = np.maximum(products.squares.sum(axis=0) - own, np.finfo(float).tiny)
-    p = stats.f.sf(np.maximum(own - common, 0.0) / between / (residual / free), between, free)
-    unlike = stats.false_discovery_control(p) < SIGNIFICANCE
-    if unlike.mean() <= UNLIKE_SLOPES_SHARE:
-        return []
-    message = (
-        f"The covariates' effects differ between batches in {unlike.mean():.0%} of {len(p)} features looked at (batch "
-        "by covariate F test, FDR 5 %). The method takes them as alike; look for a batch with a scale error, other "
-        "participants or a bent effect."
-    )
-    return [Finding("unlike_slopes", "warn", message, columns=design.coding.column_names)]
-
-
-def _influential(products: _Products, design: Design) -> list[Finding]:
+def _influential(products: BatchProducts, design: Design, subjects: Subjects | None) -> list[Finding]:
     """Return a warning for batches without which a covariate's effect is another (jack-knife by batch)."""
     gram, cross = products.gram.sum(axis=0), products.cross.sum(axis=0)
     whole = np.linalg.solve(gram, cross)
@@ -130,7 +82,11 @@ def _influential(products: _Products, design: Design) -> list[Finding]:
     residual = np.maximum(products.squares.sum(axis=0) - np.einsum("cf,cf->f", cross, whole), 0.0) / max(
         free, 1
     )
-    errors = np.sqrt(np.diag(np.linalg.inv(gram))[:, None] * np.maximum(residual, np.finfo(float).tiny))
+    # Repeated scans of a subject add little: take the errors as if its scans were all alike.
+    repeats = 1.0 if subjects is None else subjects.scans_per_subject
+    errors = np.sqrt(
+        repeats * np.diag(np.linalg.inv(gram))[:, None] * np.maximum(residual, np.finfo(float).tiny)
+    )
     influential: dict[str, float] = {}
     for batch, label in enumerate(design.batches):
         rest = gram - products.gram[batch]
@@ -144,11 +100,14 @@ def _influential(products: _Products, design: Design) -> list[Finding]:
     if not influential:
         return []
     shown = listed([f"{label} ({moved:.1f} standard errors)" for label, moved in influential.items()])
-    message = f"A covariate's effect rests on single batches; left out, they move it by: {shown}."
+    message = (
+        f"A covariate's effect rests on single batches; left out, they move it by: {shown}. Look at their covariates "
+        "and values, and name leave_one_batch_out among the sensitivity analyses."
+    )
     return [Finding("influential_batch", "warn", message, batches=tuple(influential))]
 
 
-def _unfit_priors(products: _Products, design: Design, specification: Specification) -> list[Finding]:
+def _unfit_priors(products: BatchProducts, design: Design, specification: Specification) -> list[Finding]:
     """Return a warning for batches whose shifts or scales over features are far from the assumed priors."""
     gram, cross = products.gram.sum(axis=0), products.cross.sum(axis=0)
     slopes = np.linalg.solve(gram, cross) if len(gram) else cross
