@@ -289,7 +289,7 @@ def test_an_algorithm_page_says_what_the_method_does_and_cannot(client, trial, p
     rows = {row.name: row for row in answer.context["parameters"]}
     assert rows["batch_size.stop_below"].allowed == "integer ≥ 1"
     assert rows["covariates"].allowed == "list of {name, kind, reference, levels}"
-    assert rows["eb"].default == "yes"
+    assert rows["eb"].allowed == "fixed: no"
 
 
 def test_algorithms_are_in_the_navigation_of_those_who_harmonize(client, trial, people):
