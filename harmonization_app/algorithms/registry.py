@@ -20,6 +20,7 @@ from harmonization_app.algorithms.covbat import CovBat
 from harmonization_app.algorithms.dcombat import DCombat
 from harmonization_app.algorithms.longcombat import LongCombat
 from harmonization_app.algorithms.nested import Nested
+from harmonization_app.algorithms.nested_search import NestedSearch
 from harmonization_app.algorithms.neurocombat import NeuroCombat
 from harmonization_app.algorithms.pairwise import Pairwise
 from harmonization_app.algorithms.phantom import PhantomCalibration
@@ -38,6 +39,7 @@ ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType(
             DCombat(),
             LongCombat(),
             Nested(),
+            NestedSearch(),
             Pairwise(),
             TravellingSubject(),
             PhantomCalibration(),

@@ -60,6 +60,7 @@ CASES_BY_METHOD: Mapping[str, tuple[str, ...]] = {
     "dcombat": COMBAT_CASES,
     "longcombat": ("f",),
     "nested": ("j", "j2"),
+    "nested-search": ("j", "j2"),
 }
 
 
@@ -162,6 +163,15 @@ def _nested_case(folder: Path, name: str, kind: str) -> ReferenceCase:
     return _with_expected(case, directory, expected, features)
 
 
+def _search_case(folder: Path, name: str, kind: str) -> ReferenceCase:
+    """Return the case with the batch variables in the sequence the published search was given them."""
+    case = _nested_case(folder, name, kind)
+    facts = json.loads((folder / "cases" / name / "case.json").read_text("utf-8"))
+    options = {"search": "stepwise", "test": "kolmogorov_smirnov"} if kind == "j2" else {}
+    plan = replace(case.specification, batch_variables=tuple(facts["batch_list"]), options=options)
+    return replace(case, specification=plan)
+
+
 def _case_with_levels(folder: Path, name: str, kind: str) -> ReferenceCase:
     """Return the case with the levels of every categorical covariate in the plan."""
     case = _case(folder, name, kind)
@@ -229,4 +239,5 @@ _LOADERS: Mapping[str, Callable[[Path, str, str], ReferenceCase]] = {
     "dcombat": _case_with_levels,
     "longcombat": _longitudinal_case,
     "nested": _nested_case,
+    "nested-search": _search_case,
 }

@@ -44,6 +44,7 @@ _MODULES: Mapping[str, str] = MappingProxyType(
         "global-scaling": "baselines_scaling",
         "longcombat": "longcombat",
         "nested": "nested",
+        "nested-search": "nested_search",
         "pairwise": "pairwise",
         "phantom-calibration": "phantom",
         "travelling-subject": "travelling",
