@@ -2,50 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from jsonschema import Draft202012Validator
 
+from harmonization_app.algorithms.options import check_parameters
+from harmonization_app.algorithms.phantom import PhantomCalibration
 from harmonization_app.algorithms.registry import ALGORITHMS
 from harmonization_app.algorithms.specification import Specification
+from harmonization_app.plan_schema import PLAN_SCHEMA, SCHEMA_NAME
 from hub.core.errors import InvalidInput
 
-SCHEMA_NAME = "hub.harmonization-plan/1"
+__all__ = [
+    "PLAN_SCHEMA",
+    "SCHEMA_NAME",
+    "ImageRows",
+    "PlanDocument",
+    "PlanInvalid",
+    "PlannedAnalysis",
+    "parse_plan",
+]
 
-PLAN_SCHEMA: dict[str, Any] = {
-    "$schema": "https://json-schema.org/draft/2020-12/schema",
-    "$id": "urn:hub:schema:harmonization-plan:1",
-    "title": "Harmonization plan",
-    "type": "object",
-    "additionalProperties": False,
-    "required": ["schema", "name", "title", "algorithm", "batch", "parameters"],
-    "properties": {
-        "schema": {"const": SCHEMA_NAME},
-        "name": {"type": "string", "pattern": "^[a-z0-9][a-z0-9-]{0,79}$"},
-        "title": {"type": "string", "minLength": 1, "maxLength": 300},
-        "algorithm": {"type": "string", "description": "Identifier of the algorithm, for example combat"},
-        "batch": {
-            "type": "string",
-            "minLength": 1,
-            "description": "The column of the feature set that names the batch of each row",
-        },
-        "analysis_plan": {"type": "string", "description": "Where the statistical analysis plan says this"},
-        "rationale": {"type": "string"},
-        "exclude_rows": {
-            "type": "array",
-            "description": "Rows left out, each subject/visit with the reason",
-            "items": {
-                "type": "object",
-                "additionalProperties": False,
-                "required": ["row", "reason"],
-                "properties": {"row": {"type": "string"}, "reason": {"type": "string", "minLength": 3}},
-            },
-        },
-        "parameters": {"type": "object", "description": "Parameters of the algorithm; its schema says which"},
-    },
-}
+RowPolicy = Literal["keep", "exclude"]
+AnalysisKind = Literal["unharmonized", "leave_one_batch_out", "algorithm"]
+Faults = list[dict[str, str]]
+
+# What describes the data and holds for a sensitivity analysis by another algorithm too, where that knows it.
+INHERITED = (
+    "covariates",
+    "features",
+    "pools",
+    "merge_batches",
+    "batch_size",
+    "overlap",
+    "missing_values",
+    "unusable_features",
+    "duplicate_values",
+    "maximum_condition",
+    "seed",
+    "subject",
+    "time",
+)
+_PATH_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\['([^']*)'\]")
 
 
 class PlanInvalid(InvalidInput):
@@ -53,9 +54,34 @@ class PlanInvalid(InvalidInput):
     title = "The harmonization plan is not valid"
 
 
+@dataclass(frozen=True, slots=True)
+class ImageRows:
+    """What the plan says of rows with deviant images or images that failed QC; None: nothing.
+
+    `series` are the expected series that the features come from; empty: every expected one of the visit.
+    """
+
+    deviant: RowPolicy | None = None
+    qc_failed: RowPolicy | None = None
+    series: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedAnalysis:
+    """One sensitivity analysis; `algorithm` and `specification` only for the kind `algorithm`."""
+
+    kind: AnalysisKind
+    algorithm: str | None = None
+    specification: Specification | None = None
+
+    @property
+    def name(self) -> str:
+        return self.algorithm or self.kind
+
+
 @dataclass(frozen=True)
 class PlanDocument:
-    """A parsed plan; `specification` has every default written out."""
+    """A parsed plan; every specification has every default written out."""
 
     name: str
     title: str
@@ -63,28 +89,43 @@ class PlanDocument:
     batch: str
     exclude_rows: Mapping[str, str]
     specification: Specification
+    calibration: Specification | None = None
+    image_rows: ImageRows = ImageRows()
+    scanner_changes: Literal["split", "keep"] | None = None
+    blinded: bool = True
+    sensitivity: tuple[PlannedAnalysis, ...] = ()
+    rationale: str = ""
+
+    @property
+    def specifications(self) -> tuple[Specification, ...]:
+        """Every specification in the plan, the main one first."""
+        others = [self.calibration, *(analysis.specification for analysis in self.sensitivity)]
+        return (self.specification, *(item for item in others if item is not None))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The table's columns, beside batch and features, that any part of the plan needs, each once."""
+        return tuple(dict.fromkeys(name for item in self.specifications for name in item.columns))
+
+    @property
+    def companions(self) -> tuple[str, ...]:
+        """Identifiers of the algorithms that run beside the main one, each once."""
+        first = [PhantomCalibration.id] if self.calibration else []
+        named = [analysis.algorithm for analysis in self.sensitivity if analysis.algorithm]
+        return tuple(name for name in dict.fromkeys([*first, *named]) if name != self.algorithm)
 
 
 def parse_plan(document: Mapping[str, Any]) -> PlanDocument:
     """Return the parsed document. Raises PlanInvalid with a JSON pointer and a sentence for each fault."""
-    validator = Draft202012Validator(PLAN_SCHEMA)
-    errors = [
-        {"field": "/" + "/".join(map(str, error.absolute_path)), "message": error.message}
-        for error in sorted(validator.iter_errors(dict(document)), key=lambda item: list(map(str, item.path)))
-    ]
-    if not errors and document["algorithm"] not in ALGORITHMS:
-        known = ", ".join(sorted(ALGORITHMS))
-        errors.append({"field": "/algorithm", "message": f"is not an algorithm here; use one of: {known}"})
-    specification = None
-    if not errors:
-        try:
-            specification = Specification.from_json(document["parameters"])
-        except InvalidInput as error:
-            errors = [{**item, "field": f"/parameters {item['field']}"} for item in error.errors] or [
-                {"field": "/parameters", "message": error.detail}
-            ]
-    if errors or specification is None:
-        raise PlanInvalid("Correct the plan; each fault is named in errors.", errors=errors)
+    faults = _schema_faults(document) or _meaning_faults(document)
+    if faults:
+        raise PlanInvalid("Correct the plan; each fault is named in errors.", errors=faults)
+    specification = _specification(document["parameters"], "/parameters", faults)
+    calibration = _calibration(document, faults)
+    sensitivity = _sensitivity(document, faults)
+    if faults or specification is None:
+        raise PlanInvalid("Correct the plan; each fault is named in errors.", errors=faults)
+    rows = document.get("image_rows", {})
     return PlanDocument(
         name=document["name"],
         title=document["title"],
@@ -92,4 +133,116 @@ def parse_plan(document: Mapping[str, Any]) -> PlanDocument:
         batch=document["batch"],
         exclude_rows={item["row"]: item["reason"] for item in document.get("exclude_rows", ())},
         specification=specification,
+        calibration=calibration,
+        image_rows=ImageRows(rows.get("deviant"), rows.get("qc_failed"), tuple(rows.get("series", ()))),
+        scanner_changes=document.get("scanner_changes"),
+        blinded=document.get("blinded", True),
+        sensitivity=sensitivity,
+        rationale=document.get("rationale", ""),
     )
+
+
+def _schema_faults(document: Mapping[str, Any]) -> Faults:
+    errors = Draft202012Validator(PLAN_SCHEMA).iter_errors(dict(document))
+    return [
+        {"field": _pointer("", error.absolute_path), "message": error.message}
+        for error in sorted(errors, key=lambda item: list(map(str, item.absolute_path)))
+    ]
+
+
+def _meaning_faults(document: Mapping[str, Any]) -> Faults:
+    """Return what the schema cannot say: algorithms that exist, reasons that have to be given."""
+    faults: Faults = []
+    named = {"/algorithm": document["algorithm"]}
+    for index, item in enumerate(document.get("sensitivity", ())):
+        if item["kind"] == "algorithm":
+            named[f"/sensitivity/{index}/algorithm"] = item["algorithm"]
+    known = ", ".join(sorted(ALGORITHMS))
+    for field, algorithm in named.items():
+        if algorithm not in ALGORITHMS:
+            faults.append({"field": field, "message": f"is not an algorithm here; use one of: {known}"})
+    if document.get("blinded") is False and not document.get("rationale", "").strip():
+        message = "An unblinded plan needs a rationale: say why the treatment arm may be known."
+        faults.append({"field": "/rationale", "message": message})
+    if "calibration" in document and document["algorithm"] == PhantomCalibration.id:
+        message = "The algorithm is the phantom calibration itself; leave this out."
+        faults.append({"field": "/calibration", "message": message})
+    return faults
+
+
+def _specification(parameters: Mapping[str, Any], field: str, faults: Faults) -> Specification | None:
+    """Return the parsed parameters, or None with the faults added."""
+    try:
+        return Specification.from_json(parameters)
+    except InvalidInput as error:
+        found = [
+            {"field": _pointer(field, _steps(item["field"])), "message": item["message"]}
+            for item in error.errors
+        ]
+        faults += found or [{"field": field, "message": error.detail}]
+        return None
+
+
+def _method_faults(algorithm: str, specification: Specification, field: str) -> Faults:
+    findings = check_parameters(ALGORITHMS[algorithm].parameters_schema(), specification)
+    return [
+        {"field": _pointer(field, _steps(f"$.{finding.columns[0]}")), "message": finding.message}
+        for finding in findings
+    ]
+
+
+def _calibration(document: Mapping[str, Any], faults: Faults) -> Specification | None:
+    if "calibration" not in document:
+        return None
+    field = "/calibration/parameters"
+    parameters = {
+        "covariates": [],
+        "eb": False,
+        **document["calibration"]["parameters"],
+    }
+    parsed = _specification(parameters, field, faults)
+    if parsed is not None:
+        faults += _method_faults(PhantomCalibration.id, parsed, field)
+    return parsed
+
+
+def _sensitivity(document: Mapping[str, Any], faults: Faults) -> tuple[PlannedAnalysis, ...]:
+    analyses: list[PlannedAnalysis] = []
+    for index, item in enumerate(document.get("sensitivity", ())):
+        specification = None
+        if item["kind"] == "algorithm":
+            field = f"/sensitivity/{index}/parameters"
+            given = item.get("parameters", {})
+            whole = {**_inherited(document["parameters"], item["algorithm"]), **given}
+            specification = _specification(whole, field, faults)
+            if specification is not None:
+                faults += _method_faults(item["algorithm"], specification, field)
+        analysis = PlannedAnalysis(item["kind"], item.get("algorithm"), specification)
+        if analysis in analyses:
+            message = "is the same analysis as one before it; name each once"
+            faults.append({"field": f"/sensitivity/{index}", "message": message})
+        analyses.append(analysis)
+    return tuple(analyses)
+
+
+def _inherited(parameters: Mapping[str, Any], algorithm: str) -> dict[str, Any]:
+    """Return the plan's parameters that describe the data, less those that the algorithm does not know."""
+    properties = ALGORITHMS[algorithm].parameters_schema()["properties"]
+    fixed = {name: item["const"] for name, item in properties.items() if "const" in item}
+    own = {
+        name: parameters[name]
+        for name in INHERITED
+        if name in parameters and Draft202012Validator(properties[name]).is_valid(parameters[name])
+    }
+    return {**own, **fixed}
+
+
+def _steps(json_path: str) -> list[str]:
+    """Return the steps of a JSON path such as $.pools[0].name."""
+    return ["".join(groups) for groups in _PATH_STEP.findall(json_path)]
+
+
+def _pointer(root: str, steps: Sequence[Any]) -> str:
+    """Return the JSON pointer (RFC 6901) of `steps` below `root`."""
+    escaped = (str(step).replace("~", "~0").replace("/", "~1") for step in steps)
+    return root + "".join(f"/{step}" for step in escaped) or "/"
