@@ -41,9 +41,11 @@ def start_run(
     plan: HarmonizationPlan | None = None,
     specification: Mapping[str, Any] | None = None,
     rerun_of: HarmonizationRun | None = None,
+    exploratory: str = "",
 ) -> HarmonizationRun:
     """Store a run and enqueue it. It is primary only under the plan in force and before data lock.
 
+    `exploratory` is a reason that makes it exploratory in any case.
     Raises NotAllowed, InvalidInput, PlanInvalid, Conflict.
     """
     trial = feature_set.trial
@@ -59,7 +61,7 @@ def start_run(
         version = (
             plan.algorithm_version if plan and plan.algorithm_version else _usable_version(parsed.algorithm)
         )
-        why = _why_exploratory(plan, version, trial)
+        why = exploratory or _why_exploratory(plan, version, trial)
         row = HarmonizationRun.objects.create(
             trial=trial,
             plan=plan,
