@@ -30,7 +30,7 @@ from harmonization_app.algorithms.design import (
     code_covariates,
     select_features,
 )
-from harmonization_app.algorithms.location_scale import Moments, affine_parameters, shrink, standardize
+from harmonization_app.algorithms.location_scale import Moments, batch_effects, shrink, standardize
 from harmonization_app.algorithms.model import Model
 from harmonization_app.algorithms.options import check_parameters
 from harmonization_app.algorithms.specification import Specification, method_schema
@@ -76,18 +76,22 @@ class Combat(Algorithm):
         "batch in a sensitivity analysis, in the analysis model.",
     )
     source_modules: ClassVar[tuple[str, ...]] = (
+        "harmonization_app.algorithms.affine",
         "harmonization_app.algorithms.base",
         "harmonization_app.algorithms.combat",
         "harmonization_app.algorithms.design",
         "harmonization_app.algorithms.empirical_bayes",
         "harmonization_app.algorithms.kernel",
+        "harmonization_app.algorithms.least_squares",
         "harmonization_app.algorithms.location_scale",
+        "harmonization_app.algorithms.missing_cells",
         "harmonization_app.algorithms.model",
         "harmonization_app.algorithms.options",
         "harmonization_app.algorithms.specification",
         "harmonization_app.diagnostics.gate",
         "harmonization_app.diagnostics.gate_assumptions",
         "harmonization_app.diagnostics.gate_batches",
+        "harmonization_app.diagnostics.gate_counts",
         "harmonization_app.diagnostics.gate_covariates",
         "harmonization_app.diagnostics.gate_products",
         "harmonization_app.diagnostics.gate_residuals",
@@ -145,11 +149,8 @@ class Combat(Algorithm):
         codes = np.array([position[level] for level in levels], dtype=np.int64)[own_codes]
         arrays = model.arrays
         covariates = (self.covariate_columns(model, dataset) - arrays["centre"]) / arrays["scale"]
-        slopes, offsets = affine_parameters(arrays)
         grouping = kernel.group_rows(codes, len(model.batches))
-        values = kernel.apply_affine(
-            dataset.values, grouping, covariates, slopes, offsets, arrays["coefficients"]
-        )
+        values = kernel.apply_affine(dataset.values, grouping, covariates, batch_effects(arrays))
         return Result(values, model, findings, model.iterations, model.flags, model.facts)
 
     def _model(

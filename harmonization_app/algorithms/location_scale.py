@@ -18,7 +18,7 @@ from harmonization_app.algorithms.empirical_bayes import (
     shrink_nonparametric,
     shrink_parametric,
 )
-from harmonization_app.algorithms.kernel import BoolArray, Statistics
+from harmonization_app.algorithms.kernel import BatchEffects, BoolArray, Statistics
 from harmonization_app.algorithms.specification import Specification
 
 # Residuals smaller than this part of a feature's own size are rounding, not variance.
@@ -122,16 +122,12 @@ def pool_columns(dataset: Dataset, specification: Specification, usable: BoolArr
     return {name: columns[usable[columns]] for name, columns in found.items()}
 
 
-def affine_parameters(arrays: Mapping[str, npt.NDArray]) -> tuple[FloatArray, FloatArray]:
-    """Return the slope and the offset that correct a value, [batches x features].
-
-    (x - fitted - shift * sd) / sqrt(scale) + fitted, with the fitted value split into grand mean and
-    covariates.
-    """
-    slopes = 1.0 / np.sqrt(arrays["delta_star"])
+def batch_effects(arrays: Mapping[str, npt.NDArray]) -> BatchEffects:
+    """Return what a fitted model takes off."""
     deviation = np.sqrt(arrays["pooled_variance"])
-    offsets = (1.0 - slopes) * arrays["grand_mean"] - arrays["gamma_star"] * deviation * slopes
-    return slopes, offsets
+    return BatchEffects(
+        arrays["gamma_star"], arrays["delta_star"], deviation, arrays["grand_mean"], arrays["coefficients"]
+    )
 
 
 def _shrink_batch(

@@ -80,9 +80,12 @@ class NeuroCombat(Algorithm):
         "batches below 8 scans.",
     )
     source_modules: ClassVar[tuple[str, ...]] = (
+        "harmonization_app.algorithms.affine",
         "harmonization_app.algorithms.base",
         "harmonization_app.algorithms.design",
         "harmonization_app.algorithms.kernel",
+        "harmonization_app.algorithms.least_squares",
+        "harmonization_app.algorithms.missing_cells",
         "harmonization_app.algorithms.model",
         "harmonization_app.algorithms.neurocombat",
         "harmonization_app.algorithms.options",
@@ -90,6 +93,7 @@ class NeuroCombat(Algorithm):
         "harmonization_app.diagnostics.gate",
         "harmonization_app.diagnostics.gate_assumptions",
         "harmonization_app.diagnostics.gate_batches",
+        "harmonization_app.diagnostics.gate_counts",
         "harmonization_app.diagnostics.gate_covariates",
         "harmonization_app.diagnostics.gate_products",
         "harmonization_app.diagnostics.gate_residuals",
