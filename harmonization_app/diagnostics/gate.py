@@ -22,6 +22,7 @@ from harmonization_app.algorithms.model import Model
 from harmonization_app.algorithms.specification import Specification
 from harmonization_app.diagnostics.gate_assumptions import check_assumptions
 from harmonization_app.diagnostics.gate_batches import check_batches
+from harmonization_app.diagnostics.gate_counts import check_counts
 from harmonization_app.diagnostics.gate_covariates import (
     check_covariate_values,
     check_design,
@@ -52,6 +53,7 @@ def check(dataset: Dataset, specification: Specification) -> tuple[Finding, ...]
     if not stops(findings):
         design = build_design(dataset, specification)
         grouping = group_rows(design.codes, len(design.batches))
+        findings += check_counts(dataset, design, specification)
         findings += check_design(dataset, design, specification)
         findings += check_values(dataset, specification, design.batches, grouping)
         if not stops(findings):
