@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -14,6 +15,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from hub.core.canonical import digest
 
 TASK_BLAS_THREADS = 1
+NUMERICAL_PREFIXES = ("OPENBLAS_", "OMP_", "MKL_", "GOTO_", "BLIS_", "NPY_")
+THREADS_SUFFIX = "_NUM_THREADS"
 PACKAGES = ("numpy", "scipy", "pandas", "neuroCombat", "threadpoolctl")
 
 
@@ -29,14 +32,19 @@ class BlasLibrary:
 
 @dataclass(frozen=True, slots=True)
 class NumericalEnvironment:
-    """Interpreter, packages, BLAS and CPU: what may change the last bits of a result."""
+    """Interpreter, packages, BLAS, CPU and C library: what may change the last bits of a result.
+
+    `variables` are the environment variables that choose kernels and block sizes; threads are in `blas`.
+    """
 
     python: str
     implementation: str
     machine: str
+    c_library: str
     packages: dict[str, str]
     blas: tuple[BlasLibrary, ...]
     cpu_features: tuple[str, ...]
+    variables: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
         document = asdict(self)
@@ -63,9 +71,15 @@ def numerical_environment() -> NumericalEnvironment:
         python=platform.python_version(),
         implementation=platform.python_implementation(),
         machine=platform.machine(),
+        c_library=" ".join(platform.libc_ver()).strip(),
         packages={name: _version(name) for name in PACKAGES},
         blas=tuple(sorted(libraries, key=lambda item: (item.name, item.version))),
         cpu_features=_cpu_features(),
+        variables={
+            name: value
+            for name, value in sorted(os.environ.items())
+            if name.startswith(NUMERICAL_PREFIXES) and not name.endswith(THREADS_SUFFIX)
+        },
     )
 
 

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import math
 import zipfile
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from harmonization_app.algorithms.base import Dataset, FloatArray, Result
 from harmonization_app.algorithms.model import ModelFiles
 from harmonization_app.models import HarmonizationRun
-from hub.core.canonical import canonical_json, digest
+from harmonization_app.offline.dataset_files import dataset_digest, plain_json, values_digest
+from hub.core.canonical import canonical_json
+
+__all__ = [
+    "KEY_COLUMNS",
+    "dataset_digest",
+    "harmonized_csv",
+    "plain_json",
+    "read_harmonized",
+    "values_digest",
+    "zip_model",
+]
 
 KEY_COLUMNS = ("subject", "visit", "batch", "harmonization_run", "harmonization_kind")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -52,33 +61,3 @@ def zip_model(files: ModelFiles, identity: Mapping[str, str]) -> bytes:
         for name, content in members.items():
             archive.writestr(zipfile.ZipInfo(name, _EPOCH), content)
     return buffer.getvalue()
-
-
-def dataset_digest(dataset: Dataset) -> str:
-    """Return the digest of everything a method is given: labels, covariates and values."""
-    labels = {
-        "rows": list(dataset.rows),
-        "features": list(dataset.features),
-        "batches": list(dataset.batches),
-        "covariates": {name: list(column) for name, column in dataset.covariates.items()},
-        "values": values_digest(dataset.values),
-    }
-    return digest(plain_json(labels))
-
-
-def values_digest(values: FloatArray) -> str:
-    """Return the SHA-256 of a table's bits, little-endian float64 by rows."""
-    return hashlib.sha256(np.ascontiguousarray(values, dtype="<f8").tobytes()).hexdigest()
-
-
-def plain_json(value: Any) -> Any:
-    """Return `value` as JSON holds it: NaN and infinity become null."""
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {str(key): plain_json(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain_json(item) for item in value]
-    if isinstance(value, np.generic):
-        return plain_json(value.item())
-    return value
