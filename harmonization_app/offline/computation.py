@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from harmonization_app.algorithms.add_batch import add_batch
-from harmonization_app.algorithms.base import Dataset, FloatArray
+from harmonization_app.algorithms.base import Dataset, Finding, FloatArray, Result
 from harmonization_app.algorithms.chain import (
     CALIBRATION,
     MAIN,
@@ -27,6 +27,7 @@ from harmonization_app.algorithms.chain import (
     apply_chain,
     calibrate_then,
 )
+from harmonization_app.algorithms.design import feature_positions
 from harmonization_app.algorithms.environment import (
     NUMERICAL_PREFIXES,
     THREADS_SUFFIX,
@@ -50,7 +51,7 @@ from hub.core.errors import Conflict, HubError, InvalidInput
 Mode = Literal["fit", "apply", "add_batch"]
 
 SCHEMA = "hub.harmonization-computation/1"
-DOCUMENT, RESULT, OUTCOME, TABLE = "computation.json", "result", "result.json", "values.npy"
+DOCUMENT, RESULT, OUTCOME = "computation.json", "result", "result.json"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,11 +72,10 @@ class Computation:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """What a computation left in its folder; `document` says process, environment, digests and iterations."""
+    """What a computation left in its folder; `document` says process, environment and digests."""
 
-    values: FloatArray
+    result: ChainResult
     document: Mapping[str, Any]
-    models: Mapping[str, ModelFiles]
 
 
 def process_environment(given: Mapping[str, str]) -> dict[str, str]:
@@ -171,34 +171,74 @@ def _require_code(document: Mapping[str, Any]) -> None:
 
 
 def write_outcome(folder: Path, result: ChainResult) -> None:
-    """Write values, models and a document of how they were computed."""
+    """Write values, models and what was found at each step, and a document of how they were computed."""
     folder.mkdir()
     environment = numerical_environment()
+    steps = _steps(result)
     document = {
         "pid": os.getpid(),
         "environment": environment.to_json(),
         "environment_digest": environment.digest,
         "values_digest": values_digest(result.values),
-        "iterations": {pool: dict(counts) for pool, counts in result.main.iterations.items()},
-        "models": sorted(result.models),
+        "steps": {
+            step: {
+                "values_digest": values_digest(own.values),
+                "findings": [finding.to_json() for finding in own.findings],
+                "iterations": own.iterations,
+                "flags": own.flags,
+                "facts": own.facts,
+            }
+            for step, own in steps.items()
+        },
     }
-    (folder / OUTCOME).write_text(json.dumps(plain_json(document), indent=1, sort_keys=True))
-    write_values(folder / TABLE, result.values)
-    for step, model in result.models.items():
-        _write_model(folder, step, save_model(model))
+    (folder / OUTCOME).write_text(json.dumps(document, indent=1, sort_keys=True, default=_as_json))
+    for step, own in steps.items():
+        write_values(folder / f"{step}.npy", own.values)
+        _write_model(folder, step, save_model(own.model))
 
 
-def read_outcome(folder: Path) -> Outcome:
-    """Return what a computation wrote. Raises InvalidInput where it is incomplete or differs from its digest."""
+def _steps(result: ChainResult) -> dict[str, Result]:
+    first = {} if result.calibration is None else {CALIBRATION: result.calibration}
+    return {**first, MAIN: result.main}
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def read_outcome(folder: Path, dataset: Dataset) -> Outcome:
+    """Return what a computation on `dataset` wrote.
+
+    Raises InvalidInput where it is incomplete or differs from its own digests.
+    """
     try:
         document = json.loads((folder / OUTCOME).read_bytes())
-        models = {step: _read_model(folder, step) for step in document["models"]}
-    except (OSError, KeyError, ValueError) as error:
+        steps = {step: _read_step(folder, step, own) for step, own in document["steps"].items()}
+        main, calibration = steps[MAIN], steps.get(CALIBRATION)
+    except (OSError, KeyError, TypeError, ValueError) as error:
         raise InvalidInput(f"The result of the computation cannot be read: {error!r}.") from error
-    values = read_values(folder / TABLE)
+    if calibration is not None:
+        values = dataset.values.copy()
+        values[:, feature_positions(dataset, calibration.model.features)] = calibration.values
+        dataset = dataset.with_values(values)
+    return Outcome(ChainResult(dataset, calibration, main), document)
+
+
+def _read_step(folder: Path, step: str, document: Mapping[str, Any]) -> Result:
+    values = read_values(folder / f"{step}.npy")
     if values_digest(values) != document["values_digest"]:
         raise InvalidInput("The result of the computation differs from its own digest.")
-    return Outcome(values, document, models)
+    findings = tuple(
+        Finding(**{**item, **{name: tuple(item[name]) for name in ("rows", "columns", "batches")}})
+        for item in document["findings"]
+    )
+    flags = {code: tuple(names) for code, names in document["flags"].items()}
+    model = load_model(_read_model(folder, step))
+    return Result(values, model, findings, document["iterations"], flags, document["facts"])
 
 
 def _write_model(folder: Path, step: str, files: ModelFiles) -> None:
@@ -211,22 +251,19 @@ def _read_model(folder: Path, step: str) -> ModelFiles:
     return ModelFiles((folder / f"{step}.json").read_bytes(), (folder / f"{step}.npz").read_bytes())
 
 
-def compare(
-    former: FloatArray, iterations: Mapping[str, Any], outcome: Outcome, former_digest: str = ""
-) -> dict[str, Any]:
+def compare(former: FloatArray, former_iterations: Mapping[str, Any], result: ChainResult) -> dict[str, Any]:
     """Return whether a repetition is equal: {bitwise, iterations_equal, max_difference_sd where not bitwise}.
 
-    The difference is in standard deviations of the former values of each feature; infinity, as None, where a value is
-    missing on one side only.
+    The difference is in standard deviations of the former values of each feature; None where the tables cannot be
+    compared: another shape, or a value missing on one side only.
     """
-    again = outcome.values
-    bitwise = (former_digest or values_digest(former)) == values_digest(again)
+    bitwise = former.shape == result.values.shape and values_digest(former) == values_digest(result.values)
     answer: dict[str, Any] = {
         "bitwise": bitwise,
-        "iterations_equal": plain_json(iterations) == plain_json(outcome.document["iterations"]),
+        "iterations_equal": plain_json(former_iterations) == plain_json(result.main.iterations),
     }
     if not bitwise:
-        answer["max_difference_sd"] = largest_difference_sd(former, again)
+        answer["max_difference_sd"] = largest_difference_sd(former, result.values)
     return answer
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from harmonization_app.algorithms.base import Dataset
+from harmonization_app.algorithms.chain import ChainResult
 from harmonization_app.algorithms.combat import Combat
 from harmonization_app.algorithms.specification import Covariate, Specification
 from harmonization_app.offline import computation as offline
@@ -72,10 +73,12 @@ def test_another_process_computes_the_same_bits(tmp_path):
     done = run_in_process(tmp_path)
 
     assert (done.returncode, done.stderr) == (0, "")
-    outcome = offline.read_outcome(tmp_path / "result")
+    outcome = offline.read_outcome(tmp_path / "result", given)
     assert outcome.document["pid"] != os.getpid()
-    equality = offline.compare(expected.values, expected.iterations, outcome)
+    equality = offline.compare(expected.values, expected.iterations, outcome.result)
     assert equality == {"bitwise": True, "iterations_equal": True}
+    assert outcome.result.main.flags == expected.flags
+    assert outcome.result.main.findings == expected.findings
 
 
 def test_the_process_needs_no_django(tmp_path):
@@ -136,12 +139,44 @@ def test_a_batch_that_is_not_there_is_refused():
 
 
 def test_a_difference_is_told_in_sd():
+    fitted = Combat().harmonize(dataset(), SPECIFICATION)
+    former = fitted.values.copy()
+    former[:, 2] += 1e-6 * former[:, 2].std()
+
+    answer = offline.compare(former, {}, ChainResult(dataset(), None, fitted))
+
+    assert (answer["bitwise"], answer["iterations_equal"]) == (False, False)
+    assert answer["max_difference_sd"] == pytest.approx(1e-6, rel=1e-6)
+
+
+def test_tables_that_cannot_be_compared_have_no_difference():
     former = np.array([[1.0], [3.0], [5.0]])
-    again = offline.Outcome(former + 1e-6, {"iterations": {}}, {})
 
-    answer = offline.compare(former, {}, again)
+    assert offline.largest_difference_sd(former, np.array([[np.nan], [3.0], [5.0]])) is None
+    assert offline.largest_difference_sd(former, former[:2]) is None
+    assert offline.largest_difference_sd(former * np.nan, former * np.nan) == 0.0
 
-    assert answer["bitwise"] is False
-    assert answer["max_difference_sd"] == pytest.approx(1e-6 / former.std())
-    missing = offline.Outcome(np.array([[np.nan], [3.0], [5.0]]), {"iterations": {}}, {})
-    assert offline.compare(former, {}, missing)["max_difference_sd"] is None
+
+def test_a_damaged_result_is_refused(tmp_path):
+    given = dataset()
+    offline.write_computation(tmp_path, offline.Computation("fit", "combat", SPECIFICATION, given))
+    assert offline.main([str(tmp_path)]) == 0
+    path = tmp_path / "result" / "main.npy"
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1
+    path.write_bytes(bytes(content))
+
+    with pytest.raises(InvalidInput, match="differs from its own digest"):
+        offline.read_outcome(tmp_path / "result", given)
+
+
+def test_a_refusal_is_a_sentence_and_no_trace(tmp_path, capsys):
+    confounded = Specification(covariates=(Covariate("site", "categorical"),))
+    given = dataset()
+    both = Dataset(
+        given.values, given.features, given.rows, given.batches, {"site": given.batches}, given.units
+    )
+    offline.write_computation(tmp_path, offline.Computation("fit", "combat", confounded, both))
+
+    assert offline.main([str(tmp_path)]) == 1
+    assert "site" in capsys.readouterr().err
