@@ -70,11 +70,17 @@ from harmonization_app.diagnostics.batch_tests import (
     summarize,
 )
 from harmonization_app.diagnostics.classification import Classification, classify_batches
-from harmonization_app.diagnostics.covariate_effects import CovariateEffect, covariate_effects
+from harmonization_app.diagnostics.covariate_effects import (
+    CovariateEffect,
+    CovariateEffects,
+    covariate_effects,
+)
 from harmonization_app.diagnostics.heldout import HeldOut, evaluate_held_out
 from harmonization_app.diagnostics.movers import Movers, find_movers
 from harmonization_app.diagnostics.projection import Projection, project, usable_columns
+from harmonization_app.diagnostics.scope import LISTED
 from harmonization_app.diagnostics.stability import Stability, measure_stability
+from harmonization_app.diagnostics.subjects import repeated_subjects
 from harmonization_app.diagnostics.within_subject import WithinSubject, measure_within_subject
 
 IN_SAMPLE_NOTE = "Tests on the fitted data look perfect whatever a method does; read the held-out figures."
@@ -104,13 +110,18 @@ class EffectsReport:
     batches: tuple[tuple[str, int], ...]
     before: Stage
     after: Stage
-    covariates: tuple[CovariateEffect, ...]
+    effects: CovariateEffects
     movers: Movers
     held_out: HeldOut
     classified_before: Classification
     classified_after: Classification
     stability: Stability
     within_subject: WithinSubject | None
+
+    @property
+    def covariates(self) -> tuple[CovariateEffect, ...]:
+        """The effects on the listed features one by one."""
+        return self.effects.listed(range(min(LISTED, len(self.effects.features))))
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -122,6 +133,7 @@ class EffectsReport:
                 "after": self.after.to_json(),
             },
             "covariates": [effect.to_json() for effect in self.covariates],
+            "covariate_effects": self.effects.to_json(),
             "movers": self.movers.to_json(),
             "held_out": self.held_out.to_json(),
             "classification": {
@@ -157,13 +169,14 @@ def compare(
         batches=tuple(zip(design.batches, (int(size) for size in design.batch_sizes), strict=True)),
         before=stage(dataset.values),
         after=stage(result.values),
-        covariates=covariate_effects(
+        effects=covariate_effects(
             dataset.values,
             result.values,
             design.codes,
             design.covariates,
             design.coding.column_names,
             dataset.features,
+            repeated_subjects(dataset, specification),
         ),
         movers=find_movers(dataset, np.asarray(result.values)),
         held_out=evaluate_held_out(algorithm, dataset, specification),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harmonization_app.algorithms.base import FloatArray, IntArray
+from harmonization_app.diagnostics.subjects import Subjects
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,3 +59,33 @@ def _fill(result: Regression, columns: IntArray, design: FloatArray, values: Flo
     result.residual_squares[columns] = squares
     result.degrees[columns] = degrees
     result.errors[:, columns] = spread[:, None] * np.sqrt(squares / degrees)
+
+
+def regress_by_subject(
+    design: FloatArray, values: FloatArray, fit: Regression, own: slice, subjects: Subjects
+) -> tuple[FloatArray, FloatArray]:
+    """Return errors clustered by subject of the columns `own` [columns x features], and degrees [features]."""
+    errors = np.full_like(fit.errors[own], np.nan)
+    degrees = np.full_like(fit.degrees, np.nan)
+    incomplete = np.isnan(values).any(axis=0)
+    groups = [np.flatnonzero(~incomplete), *(np.array([i]) for i in np.flatnonzero(incomplete))]
+    for columns in groups:
+        estimable = columns[np.isfinite(fit.degrees[columns])]
+        if not estimable.size:
+            continue
+        seen = ~np.isnan(values[:, estimable[0]])
+        count = len(np.unique(subjects.codes[seen]))
+        scans, width = int(seen.sum()), design.shape[1]
+        if count <= width:
+            continue
+        order = np.argsort(subjects.codes[seen], kind="stable")
+        starts = np.flatnonzero(np.diff(subjects.codes[seen][order], prepend=-1))
+        kept = design[seen][order]
+        residuals = values[np.ix_(seen, estimable)][order] - kept @ fit.coefficients[:, estimable]
+        weights = np.linalg.pinv(kept)[own]
+        factor = count / (count - 1) * (scans - 1) / (scans - width)
+        for row, weight in enumerate(weights):
+            sums = np.add.reduceat(weight[:, None] * residuals, starts, axis=0)
+            errors[row, estimable] = np.sqrt(factor * (sums**2).sum(axis=0))
+        degrees[estimable] = count - width
+    return errors, degrees

@@ -173,9 +173,11 @@ def test_confidence_interval_is_that_of_scipy(dataset) -> None:
 
     line = stats.linregress(age, dataset.values[:, 0])
     margin = stats.t.ppf(0.975, len(age) - 2) * line.stderr
-    assert effects[0].before.value == pytest.approx(line.slope)
-    assert effects[0].before.low == pytest.approx(line.slope - margin)
-    assert effects[0].before.high == pytest.approx(line.slope + margin)
+    before = effects.listed([0])[0].before
+    assert before.value == pytest.approx(line.slope)
+    assert before.error == pytest.approx(line.stderr)
+    assert before.low == pytest.approx(line.slope - margin)
+    assert before.high == pytest.approx(line.slope + margin)
 
 
 def test_held_out_is_repeatable_and_follows_the_seed(dataset) -> None:
