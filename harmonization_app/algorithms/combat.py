@@ -34,7 +34,9 @@ from harmonization_app.algorithms.location_scale import Moments, batch_effects, 
 from harmonization_app.algorithms.model import Model
 from harmonization_app.algorithms.options import check_parameters
 from harmonization_app.algorithms.specification import Specification, method_schema
+from harmonization_app.algorithms.table import examined
 from harmonization_app.diagnostics import gate
+from harmonization_app.diagnostics.gate_summary import take_statistics
 
 
 class Combat(Algorithm):
@@ -88,6 +90,7 @@ class Combat(Algorithm):
         "harmonization_app.algorithms.model",
         "harmonization_app.algorithms.options",
         "harmonization_app.algorithms.specification",
+        "harmonization_app.algorithms.table",
         "harmonization_app.diagnostics.gate",
         "harmonization_app.diagnostics.gate_assumptions",
         "harmonization_app.diagnostics.gate_batches",
@@ -96,6 +99,7 @@ class Combat(Algorithm):
         "harmonization_app.diagnostics.gate_products",
         "harmonization_app.diagnostics.gate_residuals",
         "harmonization_app.diagnostics.gate_slopes",
+        "harmonization_app.diagnostics.gate_summary",
         "harmonization_app.diagnostics.gate_values",
         "harmonization_app.diagnostics.subjects",
         "harmonization_app.diagnostics.wording",
@@ -120,9 +124,15 @@ class Combat(Algorithm):
 
     def fit(self, dataset: Dataset, specification: Specification) -> Model:
         """Estimate batch effects; see Algorithm.fit. The model's `facts` hold the findings of the gate."""
+        dataset = examined(dataset)
         findings = self.validate(dataset, specification)
         require_no_stops(findings)
         return self.estimate(dataset, specification, findings)
+
+    def harmonize(self, dataset: Dataset, specification: Specification) -> Result:
+        """Fit on a dataset and correct that same dataset; gate, fit and correction share one look at the values."""
+        shared = examined(dataset)
+        return self.apply(self.fit(shared, specification), shared)
 
     def apply(self, model: Model, dataset: Dataset) -> Result:
         """Correct scans of known batches with their own covariates, by frozen parameters."""
@@ -137,8 +147,7 @@ class Combat(Algorithm):
         """Return the model of a dataset that passed `validate` with `findings`."""
         dataset = select_features(dataset, specification.features)
         design = self.design(dataset, specification)
-        grouping = kernel.group_rows(design.codes, len(design.batches))
-        statistics = kernel.fit_statistics(dataset.values, grouping, design.covariates)
+        statistics = take_statistics(dataset, design)
         moments = standardize(dataset, design, statistics, specification)
         return self._model(dataset, specification, design, statistics, moments, findings)
 

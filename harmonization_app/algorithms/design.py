@@ -11,6 +11,7 @@ import numpy as np
 from harmonization_app.algorithms.base import CovariateValue, Dataset, FloatArray, IntArray
 from harmonization_app.algorithms.model import CovariateCoding
 from harmonization_app.algorithms.specification import Specification
+from harmonization_app.algorithms.table import Labelled
 from hub.core.errors import InvalidInput
 
 
@@ -65,14 +66,14 @@ def as_numbers(values: Sequence[CovariateValue]) -> FloatArray:
     return np.array([as_number(value) for value in values], dtype=np.float64)
 
 
-def merged_labels(dataset: Dataset, specification: Specification) -> list[str | None]:
+def merged_labels(dataset: Labelled, specification: Specification) -> list[str | None]:
     """Return one batch label per scan after the plan's merges; None where it is missing."""
     labels = level_texts(dataset.batches)
     merges = specification.merge_batches
     return [None if label is None else merges.get(label, label) for label in labels]
 
 
-def batch_codes(dataset: Dataset, specification: Specification) -> tuple[tuple[str, ...], IntArray]:
+def batch_codes(dataset: Labelled, specification: Specification) -> tuple[tuple[str, ...], IntArray]:
     """Return the sorted batch labels and each scan's position among them. Raises InvalidInput on a missing
     label.
     """
@@ -85,7 +86,7 @@ def batch_codes(dataset: Dataset, specification: Specification) -> tuple[tuple[s
     return levels, np.fromiter((position[str(label)] for label in labels), np.int64, len(labels))
 
 
-def learn_coding(dataset: Dataset, specification: Specification) -> CovariateCoding:
+def learn_coding(dataset: Labelled, specification: Specification) -> CovariateCoding:
     """Return how the covariates of a specification become columns: treatment coding against the reference
     level.
     """
@@ -107,11 +108,11 @@ def learn_coding(dataset: Dataset, specification: Specification) -> CovariateCod
     return CovariateCoding(tuple(columns), levels, ranges)
 
 
-def code_covariates(dataset: Dataset, coding: CovariateCoding) -> FloatArray:
+def code_covariates(dataset: Labelled, coding: CovariateCoding) -> FloatArray:
     """Return the covariates as [scans x columns]; NaN where a value is missing. Raises InvalidInput without
     a column.
     """
-    matrix = np.empty((dataset.values.shape[0], len(coding.columns)))
+    matrix = np.empty((len(dataset.rows), len(coding.columns)))
     for position, (name, level) in enumerate(coding.columns):
         values = _column(dataset, name)
         if level is None:
@@ -122,7 +123,7 @@ def code_covariates(dataset: Dataset, coding: CovariateCoding) -> FloatArray:
     return matrix
 
 
-def build_design(dataset: Dataset, specification: Specification) -> Design:
+def build_design(dataset: Labelled, specification: Specification) -> Design:
     """Return the design of a dataset that passed the gate. Raises InvalidInput where a label or column
     lacks.
     """
@@ -131,7 +132,7 @@ def build_design(dataset: Dataset, specification: Specification) -> Design:
     return Design(batches, codes, code_covariates(dataset, coding), coding)
 
 
-def feature_positions(dataset: Dataset, names: Sequence[str]) -> IntArray:
+def feature_positions(dataset: Labelled, names: Sequence[str]) -> IntArray:
     """Return the columns of `names` in a dataset. Raises InvalidInput naming those it lacks."""
     position = {name: index for index, name in enumerate(dataset.features)}
     lacking = [name for name in names if name not in position]
@@ -155,7 +156,7 @@ def select_features(dataset: Dataset, names: Sequence[str]) -> Dataset:
     )
 
 
-def _column(dataset: Dataset, name: str) -> Sequence[CovariateValue]:
+def _column(dataset: Labelled, name: str) -> Sequence[CovariateValue]:
     if name not in dataset.covariates:
         raise InvalidInput(
             f"The dataset has no covariate {name}; it has {', '.join(sorted(dataset.covariates)) or 'none'}."

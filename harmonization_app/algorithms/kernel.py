@@ -21,7 +21,7 @@ from harmonization_app.algorithms.least_squares import (
     fill_complete,
     group_rows,
 )
-from harmonization_app.algorithms.missing_cells import Cells, fill_incomplete
+from harmonization_app.algorithms.missing_cells import Cells, fill_incomplete, read_cells
 
 __all__ = [
     "SINGULAR_RATIO",
@@ -36,6 +36,7 @@ __all__ = [
     "constant_columns",
     "fit_statistics",
     "group_rows",
+    "read_cells",
     "read_table",
 ]
 

@@ -25,7 +25,8 @@ DETERMINED_RATIO = 1e-10
 class Cells:
     """Where cells are missing (NaN) or infinite; rows as flags [scans], features as sorted columns.
 
-    `doubtful` are the columns with missing cells whose observed scans may not determine the covariates' effects.
+    Where a table was read by batch, `doubtful` are the columns with missing cells whose observed scans may not
+    determine the covariates' effects.
     """
 
     missing: int
@@ -36,12 +37,35 @@ class Cells:
     doubtful: IntArray
 
 
+def read_cells(values: FloatArray) -> Cells:
+    """Return the cells of `values` [scans x features] that are not finite, by one sum over each row."""
+    scans, features = values.shape
+    missing_rows, infinite_rows = np.zeros(scans, dtype=np.bool_), np.zeros(scans, dtype=np.bool_)
+    missing, infinite, absent = (
+        np.zeros(features, dtype=np.bool_),
+        np.zeros(features, dtype=np.bool_),
+        0,
+    )
+    with np.errstate(invalid="ignore", over="ignore"):
+        suspects = np.flatnonzero(~np.isfinite(values.sum(axis=1)))
+    for row in suspects.tolist():
+        unknown, boundless = np.isnan(values[row]), np.isinf(values[row])
+        missing |= unknown
+        infinite |= boundless
+        missing_rows[row], infinite_rows[row] = unknown.any(), boundless.any()
+        absent += int(unknown.sum())
+    nothing = np.empty(0, dtype=np.int64)
+    return Cells(
+        absent, missing_rows, np.flatnonzero(missing), infinite_rows, np.flatnonzero(infinite), nothing
+    )
+
+
 def fill_incomplete(
     values: FloatArray, columns: IntArray, grouping: Grouping, basis: Basis, result: Statistics
 ) -> tuple[Cells, Statistics]:
     """Return what is not finite in `columns` and `result` with the summaries of those that have missing cells.
 
-    Columns with infinite cells, which the gate refuses, are marked unusable.
+    Columns with infinite cells, which the gate refuses, are marked unusable; of them only the counts are given.
     """
     missing_rows = np.zeros(len(values), dtype=np.bool_)
     infinite_rows = np.zeros(len(values), dtype=np.bool_)
@@ -57,11 +81,15 @@ def fill_incomplete(
         lacking = unknown.any(axis=0)
         infinite.append(own[at_fault])
         missing.append(own[lacking])
+        if lacking.any() and not result.counts.flags.writeable:
+            result = replace(result, counts=result.counts.copy())
         result.unusable[own[at_fault]] = True
+        both = at_fault & lacking
+        if both.any():
+            result.counts[:, own[both]] = _observed(unknown[:, both], grouping)
+            doubtful.append(own[both])
         chosen = np.flatnonzero(lacking & ~at_fault)
         if chosen.size:
-            if not result.counts.flags.writeable:
-                result = replace(result, counts=result.counts.copy())
             unclear = _fill_columns(gathered[:, chosen], own[chosen], grouping, basis, result)
             doubtful.append(own[chosen[unclear]])
     nothing = np.empty(0, dtype=np.int64)
@@ -71,9 +99,14 @@ def fill_incomplete(
         np.concatenate([nothing, *missing]),
         infinite_rows,
         np.concatenate([nothing, *infinite]),
-        np.concatenate([nothing, *doubtful]),
+        np.sort(np.concatenate([nothing, *doubtful])),
     )
     return cells, result
+
+
+def _observed(unknown: BoolArray, grouping: Grouping) -> FloatArray:
+    """Return the observed scans [batches x columns]."""
+    return np.stack([(~unknown[start:stop]).sum(axis=0) for _, start, stop in grouping.spans()]).astype(float)
 
 
 def _fill_columns(

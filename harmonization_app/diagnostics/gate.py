@@ -5,21 +5,23 @@ A stop refuses the run. Where the result would be wrong there is never only a wa
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 
 from harmonization_app.algorithms.base import Dataset, Finding
 from harmonization_app.algorithms.design import (
+    Design,
     as_numbers,
     build_design,
     level_texts,
     merged_labels,
     select_features,
 )
-from harmonization_app.algorithms.kernel import group_rows
 from harmonization_app.algorithms.model import Model
 from harmonization_app.algorithms.specification import Specification
+from harmonization_app.algorithms.table import Labelled
 from harmonization_app.diagnostics.gate_assumptions import check_assumptions
 from harmonization_app.diagnostics.gate_batches import check_batches
 from harmonization_app.diagnostics.gate_counts import check_counts
@@ -28,12 +30,13 @@ from harmonization_app.diagnostics.gate_covariates import (
     check_design,
     check_observed_designs,
 )
+from harmonization_app.diagnostics.gate_products import sample_features
+from harmonization_app.diagnostics.gate_summary import Summary, find_cells, summarize, without_batches
 from harmonization_app.diagnostics.gate_values import (
     check_features,
     check_values,
     infinite_cells,
     missing_cells,
-    suspect_blocks,
 )
 from harmonization_app.diagnostics.wording import listed, stops
 
@@ -47,20 +50,38 @@ def check(dataset: Dataset, specification: Specification) -> tuple[Finding, ...]
     if stops(findings):
         return tuple(findings)
     dataset = select_features(dataset, specification.features)
-    findings += check_batches(dataset, specification)
-    findings += check_covariate_values(dataset, specification)
-    grouping = None
-    if not stops(findings):
-        design = build_design(dataset, specification)
-        grouping = group_rows(design.codes, len(design.batches))
-        findings += check_counts(dataset, design, specification)
-        findings += check_design(dataset, design, specification)
-        findings += check_values(dataset, specification, design.batches, grouping)
-        if not stops(findings):
-            findings += check_assumptions(dataset, design, specification)
-        findings += check_observed_designs(dataset, design, specification, _incomplete(findings, dataset))
+    findings += check_labels(dataset, specification)
+    if stops(findings):
+        findings += check_values(dataset, specification, without_batches(dataset.values), None)
     else:
-        findings += check_values(dataset, specification, (), None)
+        design = build_design(dataset, specification)
+        summary = summarize(dataset, design)
+        findings += check_summary(dataset, design, specification, summary, sample_features(dataset))
+    return stops_first(findings)
+
+
+def check_labels(table: Labelled, specification: Specification) -> list[Finding]:
+    """Return the findings on batch labels and covariates."""
+    return [*check_batches(table, specification), *check_covariate_values(table, specification)]
+
+
+def check_summary(
+    table: Labelled, design: Design, specification: Specification, summary: Summary, sample: Dataset
+) -> list[Finding]:
+    """Return the findings on design and values of a table whose labels passed.
+
+    `summary` is of all its values; `sample` holds the features the assumptions are judged on.
+    """
+    findings = check_counts(table, design, specification)
+    findings += check_design(table, design, specification)
+    findings += check_values(table, specification, summary, design)
+    if not stops(findings):
+        findings += check_assumptions(sample, design, specification)
+    return findings + check_observed_designs(table, design, specification, summary.undetermined)
+
+
+def stops_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Return the findings by severity, else in their order."""
     rank = {"stop": 0, "warn": 1, "info": 2}
     return tuple(sorted(findings, key=lambda finding: rank[finding.severity]))
 
@@ -68,12 +89,6 @@ def check(dataset: Dataset, specification: Specification) -> tuple[Finding, ...]
 def check_complete(dataset: Dataset, specification: Specification) -> list[Finding]:
     """Return the findings for a method that takes no missing values."""
     return list(check(dataset, replace(specification, missing_values="refuse")))
-
-
-def _incomplete(findings: list[Finding], dataset: Dataset) -> list[int]:
-    """Return the columns that the findings on values name as having missing cells."""
-    named = {name for finding in findings if finding.code == "missing_value" for name in finding.columns}
-    return [index for index, name in enumerate(dataset.features) if name in named] if named else []
 
 
 def check_apply(model: Model, dataset: Dataset, *, missing_values: bool = True) -> tuple[Finding, ...]:
@@ -94,10 +109,10 @@ def check_apply(model: Model, dataset: Dataset, *, missing_values: bool = True) 
         findings.append(Finding("units_differ", "stop", message, columns=differing))
     findings += _apply_batches(model, dataset)
     findings += _apply_covariates(model, dataset)
-    suspects = suspect_blocks(dataset.values)
-    findings += infinite_cells(dataset, suspects)
+    cells = find_cells(dataset)
+    findings += infinite_cells(dataset, cells)
     if not missing_values:
-        findings += missing_cells(dataset, suspects)
+        findings += missing_cells(dataset, cells, refused=True)
     return tuple(findings)
 
 

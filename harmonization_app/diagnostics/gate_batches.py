@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
-from harmonization_app.algorithms.base import Dataset, Finding
+from harmonization_app.algorithms.base import Finding
 from harmonization_app.algorithms.design import level_text, merged_labels
 from harmonization_app.algorithms.specification import Specification
+from harmonization_app.algorithms.table import Labelled
 from harmonization_app.diagnostics.wording import listed
 
 
-def check_batches(dataset: Dataset, specification: Specification) -> list[Finding]:
+def check_batches(dataset: Labelled, specification: Specification) -> list[Finding]:
     """Return the findings on the batches of a dataset after the plan's merges."""
     labels = merged_labels(dataset, specification)
     findings: list[Finding] = []

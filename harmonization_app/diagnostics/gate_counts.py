@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from harmonization_app.algorithms.base import Dataset, Finding, IntArray
+from harmonization_app.algorithms.base import Finding, IntArray
 from harmonization_app.algorithms.design import Design, level_texts
 from harmonization_app.algorithms.specification import Specification
+from harmonization_app.algorithms.table import Labelled
 from harmonization_app.diagnostics.subjects import find_subjects
 from harmonization_app.diagnostics.wording import listed
 
 SHOWN_BATCHES = 25
 
 
-def level_counts(dataset: Dataset, design: Design) -> dict[str, dict[str, IntArray]]:
+def level_counts(dataset: Labelled, design: Design) -> dict[str, dict[str, IntArray]]:
     """Return the number of scans by covariate, level and batch: {covariate: {level: [batches]}}."""
     counts: dict[str, dict[str, IntArray]] = {}
     for name, levels in design.coding.levels.items():
@@ -25,7 +26,7 @@ def level_counts(dataset: Dataset, design: Design) -> dict[str, dict[str, IntArr
     return counts
 
 
-def subject_counts(dataset: Dataset, design: Design, specification: Specification) -> IntArray | None:
+def subject_counts(dataset: Labelled, design: Design, specification: Specification) -> IntArray | None:
     """Return the number of subjects by batch; None where neither plan nor row keys tell subjects."""
     subjects = find_subjects(dataset, specification)
     if subjects is None:
@@ -34,7 +35,7 @@ def subject_counts(dataset: Dataset, design: Design, specification: Specificatio
     return np.bincount(pairs[:, 0], minlength=len(design.batches)).astype(np.int64)
 
 
-def check_counts(dataset: Dataset, design: Design, specification: Specification) -> list[Finding]:
+def check_counts(dataset: Labelled, design: Design, specification: Specification) -> list[Finding]:
     """Return the counts as notes, and warnings on levels that some batch lacks or only one has."""
     subjects = subject_counts(dataset, design, specification)
     parts = []

@@ -7,10 +7,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from harmonization_app.algorithms.base import Dataset, Finding, FloatArray, Severity
+from harmonization_app.algorithms.base import Finding, FloatArray, IntArray, Severity
 from harmonization_app.algorithms.design import Design, as_numbers, level_texts
 from harmonization_app.algorithms.model import CovariateCoding
 from harmonization_app.algorithms.specification import Covariate, Specification
+from harmonization_app.algorithms.table import Labelled
 from harmonization_app.diagnostics.wording import listed
 
 # A column that its predecessors explain to this part of its own length is one of them again, up to rounding.
@@ -21,7 +22,7 @@ CENTRAL_QUANTILES = (0.025, 0.975)
 FEW_RESIDUAL_DEGREES = 10
 
 
-def check_covariate_values(dataset: Dataset, specification: Specification) -> list[Finding]:
+def check_covariate_values(dataset: Labelled, specification: Specification) -> list[Finding]:
     """Return the findings on each covariate by itself."""
     names = [covariate.name for covariate in specification.covariates]
     findings = []
@@ -43,7 +44,7 @@ def check_covariate_values(dataset: Dataset, specification: Specification) -> li
     return findings
 
 
-def check_design(dataset: Dataset, design: Design, specification: Specification) -> list[Finding]:
+def check_design(dataset: Labelled, design: Design, specification: Specification) -> list[Finding]:
     """Return the findings on the design: rank with the confounded columns named, condition, VIF, overlap."""
     columns = len(design.batches) + design.covariates.shape[1]
     degrees = len(dataset.rows) - columns
@@ -78,23 +79,29 @@ def check_rank(design: Design, names: tuple[str, ...], maximum_condition: float 
     return _confounded(derived) or _conditioning(derived, limit)
 
 
-def check_observed_designs(
-    dataset: Dataset, design: Design, specification: Specification, incomplete: list[int]
-) -> list[Finding]:
-    """Return the features, of the columns `incomplete`, whose observed scans do not determine the covariates."""
-    if not incomplete or not design.covariates.shape[1]:
-        return []
+def undetermined_columns(values: FloatArray, design: Design, doubtful: IntArray) -> IntArray:
+    """Return the columns, of those `doubtful`, whose observed scans do not determine the covariates."""
+    if not doubtful.size or not design.covariates.shape[1]:
+        return np.empty(0, dtype=np.int64)
     determined: dict[bytes, bool] = {}
     at_fault = []
-    for column in incomplete:
-        seen = ~np.isnan(dataset.values[:, column])
+    for column in doubtful.tolist():
+        seen = ~np.isnan(values[:, column])
         pattern = np.packbits(seen).tobytes()
         if pattern not in determined:
             determined[pattern] = _determined(design, seen)
         if not determined[pattern]:
-            at_fault.append(dataset.features[column])
-    if not at_fault:
+            at_fault.append(column)
+    return np.array(at_fault, dtype=np.int64)
+
+
+def check_observed_designs(
+    table: Labelled, design: Design, specification: Specification, undetermined: IntArray
+) -> list[Finding]:
+    """Return the features whose observed scans do not determine the covariates, of the columns `undetermined`."""
+    if not undetermined.size:
         return []
+    at_fault = [table.features[column] for column in undetermined]
     passing = specification.unusable_features == "pass_through"
     message = (
         f"The observed scans of {listed(at_fault)} do not determine the effects of "
@@ -116,7 +123,7 @@ def _determined(design: Design, seen: npt.NDArray[np.bool_]) -> bool:
     return bool(np.linalg.matrix_rank(within, tol=tolerance) == within.shape[1])
 
 
-def _continuous(dataset: Dataset, name: str) -> list[Finding]:
+def _continuous(dataset: Labelled, name: str) -> list[Finding]:
     values = as_numbers(dataset.covariates[name])
     rows = np.array(dataset.rows, dtype=object)
     missing = tuple(rows[np.isnan(values)])
@@ -129,7 +136,7 @@ def _continuous(dataset: Dataset, name: str) -> list[Finding]:
     return []
 
 
-def _categorical(dataset: Dataset, covariate: Covariate) -> list[Finding]:
+def _categorical(dataset: Labelled, covariate: Covariate) -> list[Finding]:
     name = covariate.name
     texts = level_texts(dataset.covariates[name])
     missing = tuple(row for row, text in zip(dataset.rows, texts, strict=True) if text is None)

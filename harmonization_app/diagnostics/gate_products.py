@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harmonization_app.algorithms.base import FloatArray, IntArray
+from harmonization_app.algorithms.base import Dataset, FloatArray, IntArray
 from harmonization_app.algorithms.design import Design
 
 MOST_FEATURES = 500
@@ -21,6 +21,26 @@ class BatchProducts:
     squares: FloatArray
     gram: FloatArray
     cross: FloatArray
+
+
+def sample_positions(features: int) -> IntArray:
+    """Return at most 500 evenly spaced columns of so many."""
+    return np.unique(np.linspace(0, features - 1, min(MOST_FEATURES, features)).astype(np.int64))
+
+
+def sample_features(dataset: Dataset) -> Dataset:
+    """Return the table of the features that assumptions are judged on; the same, where those are all."""
+    columns = sample_positions(len(dataset.features))
+    if len(columns) == len(dataset.features):
+        return dataset
+    return Dataset(
+        dataset.values[:, columns],
+        tuple(dataset.features[i] for i in columns),
+        dataset.rows,
+        dataset.batches,
+        dataset.covariates,
+        tuple(dataset.units[i] for i in columns),
+    )
 
 
 def sample_columns(values: FloatArray, most: int = MOST_FEATURES) -> IntArray:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harmonization_app.algorithms.base import Dataset, IntArray
+from harmonization_app.algorithms.base import IntArray
 from harmonization_app.algorithms.design import level_texts
 from harmonization_app.algorithms.specification import Specification
+from harmonization_app.algorithms.table import Labelled
 
 ROW_KEY_SEPARATOR = "|"
 
@@ -42,7 +43,7 @@ class Subjects:
         return order, np.flatnonzero(np.diff(self.codes[order], prepend=-1))
 
 
-def find_subjects(dataset: Dataset, specification: Specification) -> Subjects | None:
+def find_subjects(dataset: Labelled, specification: Specification) -> Subjects | None:
     """Return the subjects; None where neither the plan nor the row keys tell them.
 
     A scan without a subject counts as a subject of its own.
@@ -56,7 +57,7 @@ def find_subjects(dataset: Dataset, specification: Specification) -> Subjects | 
     return _coded([row.split(ROW_KEY_SEPARATOR, 1)[0] for row in dataset.rows], "row keys")
 
 
-def repeated_subjects(dataset: Dataset, specification: Specification) -> Subjects | None:
+def repeated_subjects(dataset: Labelled, specification: Specification) -> Subjects | None:
     """Return the subjects where any has more than one scan, else None: then scans are independent."""
     subjects = find_subjects(dataset, specification)
     return subjects if subjects is not None and subjects.repeated else None
