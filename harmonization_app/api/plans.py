@@ -12,6 +12,7 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from harmonization_app.api.comparison import ComparisonMixin
 from harmonization_app.api.features import csv_response, visible_or_refuse
 from harmonization_app.api.serializers import (
     ChecklistItemSerializer,
@@ -41,7 +42,7 @@ from qc_app.api.common import validated
 from sites_app.models import Trial
 
 
-class PlanViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, HubViewSet):
+class PlanViewSet(ComparisonMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, HubViewSet):
     """Pre-specified harmonizations: draft, check against a feature set, lock with a signature, amend."""
 
     queryset = HarmonizationPlan.objects.none()

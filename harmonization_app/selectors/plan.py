@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,14 @@ def specification_rows(document: Mapping[str, Any]) -> list[SpecificationRow]:
         SpecificationRow(_LABELS.get(name, name), _in_words(name, value), name not in given)
         for name, value in parameters.items()
     ]
+
+
+def differing_rows(documents: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
+    """Return the lines of the specification in which documents differ, each with one value per document."""
+    tables = [{row.name: row.value for row in specification_rows(document)} for document in documents]
+    names = list(dict.fromkeys(name for table in tables for name in table))
+    lines = [(name, [table.get(name, "—") for table in tables]) for name in names]
+    return [(name, values) for name, values in lines if len(set(values)) > 1]
 
 
 _LABELS = {

@@ -169,12 +169,15 @@ def rerun(*, actor: Any, run: HarmonizationRun) -> HarmonizationRun:
     """
     if run.state != RunState.SUCCEEDED:
         raise Conflict(f"This run is {run.state}; only a succeeded run can be repeated.")
+    # A draft may have changed since, and a plan may have been locked: an exploratory run is repeated as it was.
+    plan = run.plan if run.kind == HarmonizationRun.Kind.PRIMARY else None
     return start_run(
         actor=actor,
         feature_set=run.feature_set,
-        plan=run.plan,
-        specification=None if run.plan else run.specification,
+        plan=plan,
+        specification=None if plan else run.specification,
         rerun_of=run,
+        exploratory=run.exploratory_reason,
     )
 
 

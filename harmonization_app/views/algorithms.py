@@ -31,11 +31,19 @@ def algorithm_list(request: HttpRequest) -> HttpResponse:
     for row in rows:
         row.is_present = selectors.is_present(row)
         row.exploratory = row.is_present and get_algorithm(row.algorithm).exploratory
+    # Each change of the code registers a version; those that nobody ever verified say nothing to a reader.
+    told = [row for row in rows if row.is_present or row.state != AlgorithmVersionState.REGISTERED]
+    whole = request.GET.get("all") == "yes"
     methods = [
         {"algorithm": algorithm, "capabilities": dict(selectors.capabilities_of(algorithm))}
         for algorithm in ALGORITHMS.values()
     ]
-    context = {"versions": rows, "methods": methods, "capabilities": selectors.CAPABILITIES.values()}
+    context = {
+        "versions": rows if whole else told,
+        "left_out": 0 if whole else len(rows) - len(told),
+        "methods": methods,
+        "capabilities": selectors.CAPABILITIES.values(),
+    }
     return render(request, "harmonization/algorithms.html", context)
 
 

@@ -25,8 +25,8 @@ def distribution_chart(groups: Sequence[Distribution], feature: str, unit: str) 
     return {
         "tooltip": {"trigger": "item"},
         "grid": {"left": 8, "right": 24, "top": 16, "bottom": 44, "containLabel": True},
-        "xAxis": _value_axis(f"{feature} ({unit})" if unit else feature),
-        "yAxis": _rows_axis(names),
+        "xAxis": value_axis(f"{feature} ({unit})" if unit else feature),
+        "yAxis": rows_axis(names),
         "series": [
             {
                 "type": "boxplot",
@@ -59,8 +59,8 @@ def effect_chart(effects: Sequence[FeatureEffect], floor: float | None) -> Optio
         "tooltip": {"trigger": "axis", "axisPointer": {"type": "shadow"}},
         "legend": {"data": ["before", "after"], "top": 0},
         "grid": {"left": 8, "right": 24, "top": 48, "bottom": 44, "containLabel": True},
-        "xAxis": {**_value_axis("partial eta squared of batch (in-sample)"), "min": 0},
-        "yAxis": _rows_axis(names),
+        "xAxis": {**value_axis("partial eta squared of batch (in-sample)"), "min": 0},
+        "yAxis": rows_axis(names),
         "series": [
             {**bar, "data": [min(pair) for pair in pairs], "itemStyle": {"color": "transparent"}},
             {
@@ -127,8 +127,8 @@ def projection_chart(projection: Mapping[str, Any], limits: tuple[float, float])
         "tooltip": {"trigger": "item"},
         "legend": {"type": "scroll", "bottom": 0, "data": batches},
         "grid": {"left": 8, "right": 16, "top": 12, "bottom": 64, "containLabel": True},
-        "xAxis": {**_value_axis(f"component 1 ({explained[0]:.0%})"), **axis},
-        "yAxis": {**_value_axis(f"component 2 ({second:.0%})", gap=34), **axis},
+        "xAxis": {**value_axis(f"component 1 ({explained[0]:.0%})"), **axis},
+        "yAxis": {**value_axis(f"component 2 ({second:.0%})", gap=34), **axis},
         "series": series,
     }
 
@@ -152,7 +152,7 @@ def component_chart(before: Mapping[str, Any], after: Mapping[str, Any]) -> Opti
         "legend": {"data": ["before", "after"], "top": 0},
         "grid": {"left": 8, "right": 16, "top": 30, "bottom": 8, "containLabel": True},
         "xAxis": {"type": "category", "data": names},
-        "yAxis": {**_value_axis("share between batches", gap=42), "min": 0, "max": 1},
+        "yAxis": {**value_axis("share between batches", gap=42), "min": 0, "max": 1},
         "series": [
             _bars("before", before["between_batches"][:count], "tone:bad"),
             _bars("after", after["between_batches"][:count], "tone:good"),
@@ -185,7 +185,7 @@ def covariate_chart(rows: Sequence[Mapping[str, Any]], covariate: str, unit: str
         "tooltip": {"trigger": "item"},
         "legend": {"data": [label for _, label, _ in stages], "top": 0},
         "grid": {"left": 8, "right": 24, "top": 30, "bottom": 44, "containLabel": True},
-        "xAxis": _value_axis(f"effect of {covariate} ({unit} per unit), 95 % interval"),
+        "xAxis": value_axis(f"effect of {covariate} ({unit} per unit), 95 % interval"),
         "yAxis": {
             "type": "category",
             "data": [row["feature"] for row in shown],
@@ -221,7 +221,7 @@ def held_out_chart(held_out: Mapping[str, Any]) -> Options:
     return {
         "tooltip": {"trigger": "axis", "axisPointer": {"type": "shadow"}},
         "grid": {"left": 8, "right": 48, "top": 8, "bottom": 44, "containLabel": True},
-        "xAxis": {**_value_axis("median partial eta squared"), "min": 0},
+        "xAxis": {**value_axis("median partial eta squared"), "min": 0},
         "yAxis": {"type": "category", "inverse": True, "data": [name for name, _, _ in values]},
         "series": [
             {
@@ -243,8 +243,8 @@ def shift_chart(shifts: Mapping[str, float]) -> Options:
     return {
         "tooltip": {"trigger": "axis", "axisPointer": {"type": "shadow"}},
         "grid": {"left": 8, "right": 24, "top": 8, "bottom": 44, "containLabel": True},
-        "xAxis": _value_axis("mean shift (SD of the feature before)"),
-        "yAxis": _rows_axis(names),
+        "xAxis": value_axis("mean shift (SD of the feature before)"),
+        "yAxis": rows_axis(names),
         "series": [
             {
                 "type": "bar",
@@ -256,10 +256,10 @@ def shift_chart(shifts: Mapping[str, float]) -> Options:
     }
 
 
-def _value_axis(name: str, gap: int = 28) -> Options:
+def value_axis(name: str, gap: int = 28) -> Options:
     return {"type": "value", "name": name, "nameLocation": "middle", "nameGap": gap, "scale": True}
 
 
-def _rows_axis(names: Sequence[str]) -> Options:
+def rows_axis(names: Sequence[str]) -> Options:
     """Return an axis that names every row, the first on top."""
     return {"type": "category", "data": list(names), "inverse": True, "axisLabel": {"interval": 0}}

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from django.urls import include, path
 
-from harmonization_app.views import algorithms, data_lock, exports, feature_sets, home, plans, runs
+from harmonization_app.views import (
+    algorithms,
+    comparison,
+    data_lock,
+    exports,
+    feature_sets,
+    home,
+    plans,
+    runs,
+)
 
 _feature_sets = [
     path("", feature_sets.feature_set_list, name="feature-sets"),
@@ -26,6 +35,8 @@ _plans = [
     path("", plans.plan_list, name="plans"),
     path("new/", plans.plan_new, name="plan-new"),
     path("gate/", plans.plan_gate, name="plan-gate"),
+    path("compare/", comparison.plan_compare, name="plan-compare"),
+    path("compare/progress/", comparison.plan_compare_progress, name="plan-compare-progress"),
     path("<uuid:pk>/", plans.plan_detail, name="plan"),
     path("<uuid:pk>/edit/", plans.plan_edit, name="plan-edit"),
     path("<uuid:pk>/lock/", plans.plan_lock, name="plan-lock"),

@@ -121,6 +121,9 @@ BODIES: dict[str, Any] = {
     f"POST {_API}/harmonization-plans/": _placed(document=plan_document("third")),
     f"PATCH {_API}/harmonization-plans/<uuid:pk>/": {"document": plan_document("draft")},
     f"POST {_API}/harmonization-plans/<uuid:pk>/check/": lambda world: {"feature_set": _id(world, "feature_set")},
+    f"POST {_API}/harmonization-plans/compare/": lambda world: {
+        "feature_set": _id(world, "feature_set"), "plans": [_id(world, "plan"), _id(world, "plan_draft")],
+    },
     f"POST {_API}/harmonization-runs/": lambda world: {
         "feature_set": _id(world, "feature_set"), "plan": _id(world, "plan"),
     },
@@ -163,6 +166,10 @@ BODIES |= {
     f"POST {_T}/plans/<uuid:pk>/edit/": {"document": json.dumps(plan_document("draft"))},
     f"POST {_T}/plans/gate/": lambda world: {
         "feature_set": _id(world, "feature_set"), "plan": _id(world, "plan_draft"),
+    },
+    f"POST {_T}/plans/compare/": lambda world: {
+        "feature_set": _id(world, "feature_set"),
+        "candidates": [_id(world, "plan"), _id(world, "plan_draft")],
     },
     f"POST {_T}/runs/start/": lambda world: {
         "feature_set": _id(world, "feature_set"), "plan": _id(world, "plan"),
