@@ -19,7 +19,8 @@ from sites_app.models.scoping import ScopedManager
 class HarmonizationPlan(models.Model):
     """A pre-specified harmonization: method, batches, covariates, features, limits, seed.
 
-    A plan belongs to a `name`; amending a locked one makes the next version of that name.
+    A plan belongs to a `name`; amending a locked one makes the next version of that name. `companions` are the
+    code digests of the algorithms that a locked plan runs beside the main one, by identifier.
     """
 
     State = VersionState
@@ -32,6 +33,7 @@ class HarmonizationPlan(models.Model):
     algorithm_version = models.ForeignKey(
         AlgorithmVersion, on_delete=models.PROTECT, null=True, related_name="plans"
     )
+    companions = models.JSONField(default=dict)
     document = models.JSONField()
     digest = models.CharField(max_length=64)
     state = models.CharField(max_length=10, choices=VersionState.choices, default=VersionState.DRAFT)
@@ -66,6 +68,7 @@ class HarmonizationPlan(models.Model):
                     "version",
                     "title",
                     "algorithm_version_id",
+                    "companions",
                     "document",
                     "digest",
                     "signature_id",

@@ -18,6 +18,7 @@ from django.db.models import Q, QuerySet
 from harmonization_app.models import AlgorithmVersion, FeatureSet, HarmonizationPlan, HarmonizationRun
 from harmonization_app.offline import verify_package
 from harmonization_app.services.algorithm import lock_digest
+from harmonization_app.services.plan import signed_content
 from harmonization_app.services.report import render_report
 from hub.core.audit.models import HASHED_COLUMNS, AuditEvent
 from hub.core.canonical import canonical_json, digest
@@ -25,7 +26,7 @@ from hub.core.errors import Conflict
 from hub.core.models import ElectronicSignature
 from hub.core.signatures.keys import public_key, sign_bytes
 from hub.core.storage.blobs import get_blob
-from qc_app.models import Protocol, QCProfile, VersionState
+from qc_app.models import Protocol, QCProfile
 from sites_app.ingest.packs import read_instance
 from sites_app.models import Instance, Submission, Trial
 
@@ -100,10 +101,8 @@ def manifest_files(trial: Trial, manifest: Mapping[str, Any]) -> Files:
 
 
 def _signed_content(row: Any) -> Any:
-    """Return what the version's digest is of; a locked plan's binds its algorithm version as well."""
-    if isinstance(row, HarmonizationPlan) and row.state != VersionState.DRAFT and row.algorithm_version:
-        return {"document": row.document, "algorithm_version": row.algorithm_version.code_digest}
-    return row.document
+    """Return what the version's digest is of."""
+    return signed_content(row) if isinstance(row, HarmonizationPlan) else row.document
 
 
 def _version_records(trial: Trial) -> Iterator[dict[str, Any]]:

@@ -8,13 +8,13 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from harmonization_app.algorithms.base import Dataset, Finding
+from harmonization_app.algorithms.base import Finding
 from harmonization_app.algorithms.registry import get_algorithm
 from harmonization_app.models import AlgorithmVersion, AlgorithmVersionState, FeatureSet, HarmonizationPlan
 from harmonization_app.permissions import require_analyst, require_locker
-from harmonization_app.plan_document import PlanDocument, PlanInvalid, parse_plan
+from harmonization_app.plan_document import PlanInvalid, parse_plan
 from harmonization_app.services.algorithm import register_algorithms, require_present_code
-from harmonization_app.services.feature_set import load_table
+from harmonization_app.services.preparation import check_prepared, prepare
 from hub.core.audit.services import record
 from hub.core.canonical import digest
 from hub.core.errors import Conflict, InvalidInput
@@ -57,43 +57,6 @@ def write_draft(*, actor: Any, trial: Trial, document: Mapping[str, Any]) -> Har
     return draft
 
 
-def prepare_dataset(parsed: PlanDocument, feature_set: FeatureSet) -> Dataset:
-    """Return the dataset that a plan makes of a feature set: batch, covariates, excluded rows left out.
-
-    Raises InvalidInput for a column or row that the feature set does not have.
-    """
-    specification = parsed.specification
-    table = load_table(feature_set)
-    keys = {"subject": table.subjects, "visit": table.visits}
-    names = specification.columns
-    dataset = table.to_dataset(parsed.batch, [name for name in names if name not in keys])
-    unknown = [row for row in parsed.exclude_rows if row not in dataset.rows]
-    if unknown:
-        raise InvalidInput(
-            f"The plan excludes rows that the feature set does not have: {', '.join(unknown)}."
-        )
-    numeric = {covariate.name for covariate in specification.covariates if covariate.kind == "continuous"}
-    numeric |= {specification.time} if specification.time else set()
-    columns = {**dataset.covariates, **{name: keys[name] for name in names if name in keys}}
-    covariates = {
-        name: tuple(_number(cell) if name in numeric else (cell or None) for cell in column)
-        for name, column in columns.items()
-    }
-    kept = [index for index, row in enumerate(dataset.rows) if row not in parsed.exclude_rows]
-    whole = Dataset(
-        dataset.values, dataset.features, dataset.rows, dataset.batches, covariates, dataset.units
-    )
-    return whole.select(kept)
-
-
-def _number(cell: Any) -> Any:
-    """Return a continuous covariate's number; what is none stays text, and the gate names it."""
-    try:
-        return float(cell)
-    except (TypeError, ValueError):
-        return cell or None
-
-
 def check_plan(*, actor: Any, plan: HarmonizationPlan, feature_set: FeatureSet) -> tuple[Finding, ...]:
     """Return what the gate says of running `plan` on `feature_set`, without running. Raises NotAllowed."""
     return check_document(actor=actor, trial=plan.trial, document=plan.document, feature_set=feature_set)
@@ -107,8 +70,7 @@ def check_document(
     if feature_set.trial_id != trial.pk:
         raise InvalidInput("The feature set belongs to another trial.")
     parsed = parse_plan(document)
-    dataset = prepare_dataset(parsed, feature_set)
-    return get_algorithm(parsed.algorithm).validate(dataset, parsed.specification)
+    return check_prepared(parsed, prepare(parsed, feature_set))
 
 
 def lock_plan(
@@ -127,25 +89,36 @@ def lock_plan(
             raise Conflict(f"This plan is {row.state}; only a draft can be locked.")
         parsed = parse_plan(row.document)
         row.algorithm_version = locked_version(parsed.algorithm)
-        # The digest binds the plan to the algorithm version as well as to its own words.
-        row.digest = digest(
-            {"document": row.document, "algorithm_version": row.algorithm_version.code_digest}
-        )
+        row.companions = {name: locked_version(name).code_digest for name in parsed.companions}
+        row.state, row.locked_at = VersionState.LOCKED, timezone.now()
+        row.digest = digest(signed_content(row))
         row.signature = sign(identity=identity, meaning=meaning, obj=row, object_digest=row.digest)
         HarmonizationPlan.objects.filter(trial=row.trial, name=row.name, state=VersionState.LOCKED).update(
             state=VersionState.SUPERSEDED
         )
-        row.state = VersionState.LOCKED
-        row.locked_at = timezone.now()
         row.save()
         record(
             actor=actor,
             action="harmonization_plan.locked",
             obj=row,
             old={"state": "draft"},
-            new={"state": "locked", "digest": row.digest, "algorithm_version": str(row.algorithm_version)},
+            new={
+                "state": "locked",
+                "digest": row.digest,
+                "algorithm_version": str(row.algorithm_version),
+                "companions": row.companions,
+                "blinded": parsed.blinded,
+            },
         )
     return row
+
+
+def signed_content(plan: HarmonizationPlan) -> dict[str, Any]:
+    """Return what the digest of a plan is over; a locked one's binds the code of every algorithm it names."""
+    if plan.state == VersionState.DRAFT or plan.algorithm_version is None:
+        return dict(plan.document)
+    bound = {"document": plan.document, "algorithm_version": plan.algorithm_version.code_digest}
+    return {**bound, "companions": plan.companions} if plan.companions else bound
 
 
 def amend_plan(*, actor: Any, plan: HarmonizationPlan, reason: str) -> HarmonizationPlan:
@@ -182,6 +155,11 @@ def amend_plan(*, actor: Any, plan: HarmonizationPlan, reason: str) -> Harmoniza
 
 def locked_version(algorithm: str) -> AlgorithmVersion:
     """Return the locked version of `algorithm` whose code this is. Raises Conflict saying what to do."""
+    if get_algorithm(algorithm).exploratory:
+        raise Conflict(
+            f"The algorithm {algorithm} is exploratory: it searches in the data that it harmonizes, so that no plan"
+            " can be locked with it. Run it without a plan, and lock a plan with what it found."
+        )
     register_algorithms()
     for version in AlgorithmVersion.objects.filter(algorithm=algorithm, state=AlgorithmVersionState.LOCKED):
         try:

@@ -16,7 +16,7 @@ from harmonization_app.diagnostics.wording import stops
 from harmonization_app.models import HarmonizationRun, RunState
 from harmonization_app.plan_document import PlanDocument, parse_plan
 from harmonization_app.services.algorithm import DigestDiffers, require_present_code
-from harmonization_app.services.plan import prepare_dataset
+from harmonization_app.services.preparation import prepare_dataset
 from harmonization_app.services.run import FINAL, finish_run
 from harmonization_app.services.run_output import (
     dataset_digest,
