@@ -22,11 +22,12 @@ from harmonization_app.algorithms.base import (
     IntArray,
 )
 from harmonization_app.algorithms.design import feature_positions
-from harmonization_app.algorithms.direct import WITHOUT_EB, DirectMethod
+from harmonization_app.algorithms.direct import WITHOUT_EB, DirectMethod, usable_features
 from harmonization_app.algorithms.model import Model
 from harmonization_app.algorithms.specification import Specification, method_schema
 from harmonization_app.diagnostics.wording import listed
 
+LEAST_PROFILE = 3
 _CAPABILITIES = Capabilities(
     missing_values=True,
     reference_batch=False,
@@ -84,9 +85,8 @@ class GlobalScaling(DirectMethod):
                     "pool for each."
                 )
                 findings.append(Finding("mixed_units_in_pool", "stop", message))
-            if len(columns) < 3:
-                message = f"Pool {pool} has {len(columns)} feature(s); a line through a profile needs at least three."
-                findings.append(Finding("too_few_features", "stop", message))
+            if len(columns) < LEAST_PROFILE:
+                findings.append(_short_profile(pool, len(columns)))
         return findings
 
     def learn(
@@ -97,10 +97,15 @@ class GlobalScaling(DirectMethod):
         specification: Specification,
         options: Mapping[str, Any],
     ) -> dict[str, npt.NDArray[Any]]:
-        profiles = np.stack([np.nanmean(dataset.values[codes == batch], axis=0) for batch in range(batches)])
+        usable = usable_features(dataset, codes, batches, specification)
+        profiles = np.ones((batches, len(usable)))
+        for batch in range(batches):
+            profiles[batch, usable] = np.nanmean(dataset.values[codes == batch][:, usable], axis=0)
         common = profiles.mean(axis=0)
         slopes, offsets = np.ones_like(profiles), np.zeros_like(profiles)
-        for columns in _pools(dataset, specification).values():
+        for pool, whole in _pools(dataset, specification).items():
+            columns = whole[usable[whole]]
+            _require_profile(pool, len(columns))
             x = common[columns] - common[columns].mean()
             for batch in range(batches):
                 y = profiles[batch, columns]
@@ -108,7 +113,7 @@ class GlobalScaling(DirectMethod):
                 slopes[batch, columns] = slope
                 offsets[batch, columns] = y.mean() - slope * common[columns].mean()
         _require_rising(slopes)
-        return {"slope": slopes, "offset": offsets}
+        return {"slope": slopes, "offset": offsets, "usable": usable}
 
     def adjust(self, model: Model, dataset: Dataset, codes: IntArray) -> FloatArray:
         return np.asarray((dataset.values - model.arrays["offset"][codes]) / model.arrays["slope"][codes])
@@ -156,23 +161,39 @@ class ZScore(DirectMethod):
         specification: Specification,
         options: Mapping[str, Any],
     ) -> dict[str, npt.NDArray[Any]]:
-        own = [dataset.values[codes == batch] for batch in range(batches)]
-        means = np.stack([np.nanmean(part, axis=0) for part in own])
-        spreads = np.stack([np.nanstd(part, axis=0, ddof=1) for part in own])
-        flat = ~(spreads > 0)
+        usable = usable_features(dataset, codes, batches, specification)
+        if options["unit_free"] and not usable.all():
+            raise HarmonizationRefused([_mixed_scales(tuple(np.array(dataset.features)[~usable].tolist()))])
+        # Numbers that change nothing, for the features that pass through.
+        shape = (batches, len(usable))
+        means, spreads, flat = np.zeros(shape), np.ones(shape), np.zeros(shape, dtype=np.bool_)
+        centre, common = np.zeros(shape[1]), np.ones(shape[1])
+        values = dataset.values[:, usable]
+        own = [values[codes == batch] for batch in range(batches)]
+        means[:, usable] = np.stack([np.nanmean(part, axis=0) for part in own])
+        # Compared value by value: the SD of equal values is not always 0 but rounding.
+        flat[:, usable] = np.stack([np.nanmin(part, axis=0) == np.nanmax(part, axis=0) for part in own])
+        spread = np.where(flat[:, usable], 0.0, np.stack([np.nanstd(part, axis=0, ddof=1) for part in own]))
         counts = np.stack([(~np.isnan(part)).sum(axis=0) for part in own])
-        pooled = np.sqrt(((counts - 1) * spreads**2).sum(axis=0) / (counts - 1).sum(axis=0))
+        pooled = np.sqrt(((counts - 1) * spread**2).sum(axis=0) / (counts - 1).sum(axis=0))
         # A feature without spread in a batch keeps its scale there: only its mean is moved.
-        spreads = np.where(flat, np.where(pooled > 0, pooled, 1.0), spreads)
-        centre = np.nanmean(dataset.values, axis=0)
-        if options["unit_free"]:
-            centre, pooled = np.zeros_like(centre), np.ones_like(pooled)
-        common = np.where(pooled > 0, pooled, 1.0)
-        return {"mean": means, "spread": spreads, "centre": centre, "common": common, "flat": flat}
+        spreads[:, usable] = np.where(flat[:, usable], np.where(pooled > 0, pooled, 1.0), spread)
+        if not options["unit_free"]:
+            centre[usable] = np.nanmean(values, axis=0)
+            common[usable] = np.where(pooled > 0, pooled, 1.0)
+        return {
+            "mean": means,
+            "spread": spreads,
+            "centre": centre,
+            "common": common,
+            "flat": flat,
+            "usable": usable,
+        }
 
     def flags(self, dataset: Dataset, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, tuple[str, ...]]:
         flat = np.array(dataset.features)[arrays["flat"].any(axis=0)]
-        return {"constant_in_batch": tuple(flat.tolist())} if flat.size else {}
+        own = {"constant_in_batch": tuple(flat.tolist())} if flat.size else {}
+        return {**own, **super().flags(dataset, arrays)}
 
     def adjust(self, model: Model, dataset: Dataset, codes: IntArray) -> FloatArray:
         arrays = model.arrays
@@ -184,6 +205,24 @@ def _pools(dataset: Dataset, specification: Specification) -> dict[str, IntArray
     if not specification.pools:
         return {"all": np.arange(len(dataset.features))}
     return {pool.name: feature_positions(dataset, pool.features) for pool in specification.pools}
+
+
+def _require_profile(pool: str, usable: int) -> None:
+    if usable < LEAST_PROFILE:
+        raise HarmonizationRefused([_short_profile(pool, usable)])
+
+
+def _short_profile(pool: str, features: int) -> Finding:
+    message = f"Pool {pool} has {features} usable feature(s); a line through a profile needs at least three."
+    return Finding("too_few_features", "stop", message)
+
+
+def _mixed_scales(names: tuple[str, ...]) -> Finding:
+    message = (
+        f"{listed(names)} would pass through in its own unit among z-scores. Leave it out of the plan, or plan "
+        "unit_free off."
+    )
+    return Finding("pass_through_among_z_scores", "stop", message, columns=names)
 
 
 def _require_rising(slopes: FloatArray) -> None:

@@ -101,8 +101,10 @@ class DirectMethod(Algorithm):
         return []
 
     def flags(self, dataset: Dataset, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, tuple[str, ...]]:
-        """Return the features treated otherwise than the rest, by reason."""
-        return {}
+        """Return the features treated otherwise than the rest, by reason; those not `usable` pass through."""
+        if "usable" not in arrays or arrays["usable"].all():
+            return {}
+        return {"unusable": tuple(np.array(dataset.features)[~arrays["usable"]].tolist())}
 
     @abstractmethod
     def learn(
@@ -118,6 +120,15 @@ class DirectMethod(Algorithm):
     @abstractmethod
     def adjust(self, model: Model, dataset: Dataset, codes: IntArray) -> FloatArray:
         """Return the corrected values of a dataset that passed the gate."""
+
+
+def usable_features(
+    dataset: Dataset, codes: IntArray, batches: int, specification: Specification
+) -> npt.NDArray[np.bool_]:
+    """Return which features have the plan's least number of observed scans in every batch [features]."""
+    seen = ~np.isnan(dataset.values)
+    counts = np.stack([seen[codes == batch].sum(axis=0) for batch in range(batches)])
+    return np.asarray((counts >= specification.minimum_scans).all(axis=0))
 
 
 def batch_positions(labels: list[str], batches: tuple[str, ...]) -> IntArray:

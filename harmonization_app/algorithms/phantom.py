@@ -45,7 +45,14 @@ from harmonization_app.diagnostics.wording import listed, stops
 SMALLEST_SLOPE = 0.1
 # Findings of the gate on what this method does not learn from the scans.
 NOT_LEARNT = frozenset(
-    {"one_batch", "duplicate_values", "constant_in_batch", "constant_feature", "small_batch"}
+    {
+        "one_batch",
+        "duplicate_values",
+        "constant_in_batch",
+        "constant_feature",
+        "feature_lacks_batch",
+        "small_batch",
+    }
 )
 
 _VALUES = {"type": "array", "items": {"type": "number"}, "minItems": 1}

@@ -29,7 +29,8 @@ def plain_covariates(
 def plain_batches(dataset: Dataset, specification: Specification) -> list[str]:
     """Return one batch label per scan after the plan's merges."""
     merges = specification.merge_batches
-    return [merges.get(str(label), str(label)) for label in dataset.batches]
+    texts = [plain_text(label) for label in dataset.batches]
+    return [merges.get(text, text) for text in texts]
 
 
 def plain_text(value: object) -> str:

@@ -1,7 +1,19 @@
-"""A run's result held against the plain second implementation."""
+"""A run's result held against the plain second implementation.
+
+The plain code shares nothing with the fast one but the values that travel (dataset, specification, model fields); it
+reads the table, codes covariates and picks pools by itself. Up to `pooled.FEATURE_BY_FEATURE_CELLS` cells it goes
+feature by feature, above by blocks, every feature with the priors of all; only non-parametric priors over more than
+2,000 features, and the search for variance ratios of large mixed models, are repeated for a seeded sample, which
+`scope` tells.
+
+Measured with one BLAS thread on two shared cores: 2,000 features x 1,000 scans x 20 batches 0.6 s, 20,000 features
+6 s. ComBat needs besides the table a block of about 4 MB and some arrays of [batches x features]; other methods one
+copy of the table more.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,67 +21,70 @@ import numpy as np
 
 from harmonization_app.algorithms.base import Dataset, FloatArray, Result
 from harmonization_app.algorithms.chain import CALIBRATION, MAIN, ChainResult
-from harmonization_app.algorithms.design import select_features
+from harmonization_app.algorithms.specification import Specification
 from harmonization_app.algorithms.verification.coding import plain_batches, plain_covariates
 from harmonization_app.algorithms.verification.methods import has_plain_method, plain_method
-from harmonization_app.algorithms.verification.plain import plain_combat
+from harmonization_app.algorithms.verification.plain import Bools, plain_correct
+from harmonization_app.algorithms.verification.plain_blocks import blocks
+from harmonization_app.algorithms.verification.pooled import Correction, fit_pools
 from hub.core.errors import InvalidInput
 
 TOLERANCE_SD = 1e-9
+COMBAT = ("combat", "neurocombat")
 
 
 @dataclass(frozen=True, slots=True)
 class CrossCheck:
     """Largest difference from the plain implementation in feature SD, and whether steps of shrinkage
-    agree; None where the method does not count steps or has none.
+    agree; None where the method does not count steps or has none. `features_checked` of `features` were computed a
+    second time; `scope` tells what was not, and is empty where all was.
     """
 
     max_difference_sd: float
     tolerance_sd: float
     iterations_equal: bool | None
     passed: bool
+    features: int = 0
+    features_checked: int = 0
+    scope: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Expected:
+    """Blocks of expected values by columns, with what is told about them."""
+
+    parts: Iterator[tuple[slice, FloatArray]]
+    iterations: Mapping[str, Mapping[str, int]] | None
+    unchecked: Bools
+    scope: str
+
+
 def cross_check(dataset: Dataset, result: Result, tolerance_sd: float = TOLERANCE_SD) -> CrossCheck:
     """Compute a fitted-and-applied result again by plain least squares and compare.
 
-    `dataset` is the one the model was fitted on and the result computed from. Raises InvalidInput for models
-    with features passed through for lack of data, which the plain implementation does not know.
+    `dataset` is the one the model was fitted on and the result computed from. Raises InvalidInput where the plain
+    implementation cannot compute the case, with the reason.
     """
-    model = result.model
-    specification = model.specification
-    if has_plain_method(model.algorithm):
-        return _cross_check_method(dataset, result, tolerance_sd)
-    if model.flags.get("unusable"):
-        raise InvalidInput(
-            "The cross-check does not cover features passed through for lack of observed scans."
-        )
-    columns = [dataset.features.index(name) for name in model.features]
-    values = dataset.values[:, columns]
-    batches = plain_batches(dataset, specification)
-    covariates = plain_covariates(dataset, specification)
-    expected = values.copy()
-    pools = {pool.name: pool.features for pool in specification.pools} or {"all": model.features}
-    equal: bool | None = True if specification.eb and model.iterations else None
-    for name, features in pools.items():
-        own = [model.features.index(feature) for feature in features]
-        plain = plain_combat(
-            values[:, own],
-            batches,
-            covariates,
-            eb=specification.eb,
-            parametric=specification.parametric,
-            mean_only=specification.mean_only,
-            reference=specification.reference_batch,
-        )
-        expected[:, own] = plain.values
-        if equal is not None:
-            equal = equal and dict(plain.iterations) == dict(model.iterations.get(name, {}))
-    difference = max_difference_sd(result.values, expected, values)
-    return CrossCheck(difference, tolerance_sd, equal, equal is not False and difference <= tolerance_sd)
+    chosen = _chosen(dataset, result.model.features)
+    try:
+        expected = _expected(chosen, result.model.algorithm, result.model.specification)
+        difference = _difference(result.values, chosen.values, expected)
+    except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
+        raise InvalidInput(f"The plain implementation cannot compute this case: {error}.") from error
+    equal = _iterations_equal(result, expected)
+    checked = int((~expected.unchecked).sum())
+    return CrossCheck(
+        difference,
+        tolerance_sd,
+        equal,
+        equal is not False and difference <= tolerance_sd and checked > 0,
+        len(chosen.features),
+        checked,
+        expected.scope,
+    )
 
 
 def cross_check_chain(
@@ -85,24 +100,90 @@ def cross_check_chain(
     return {**checks, MAIN: cross_check(result.dataset, result.main, tolerance_sd)}
 
 
-def _cross_check_method(dataset: Dataset, result: Result, tolerance_sd: float) -> CrossCheck:
-    """Compute a result of another method than ComBat again by its own plain implementation."""
-    model = result.model
-    chosen = select_features(dataset, model.features)
-    try:
-        expected = plain_method(model.algorithm).correct(chosen, model.specification, chosen)
-    except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
-        raise InvalidInput(f"The plain implementation cannot compute this case: {error}.") from error
-    difference = max_difference_sd(result.values, expected, chosen.values)
-    return CrossCheck(difference, tolerance_sd, None, difference <= tolerance_sd)
-
-
 def max_difference_sd(values: FloatArray, expected: FloatArray, raw: FloatArray) -> float:
     """Return the largest difference in population SD of the raw feature; infinity where only one side is
-    missing.
+    missing or either is not finite.
     """
-    if not np.array_equal(np.isnan(values), np.isnan(expected)):
+    missing = np.isnan(expected)
+    if values.shape != expected.shape or not np.array_equal(np.isnan(values), missing):
         return float("inf")
-    spread = np.nanstd(raw, axis=0)
-    difference = np.abs(values - expected) / np.where(spread > 0, spread, 1.0)
-    return float(np.nanmax(difference)) if np.isfinite(np.nanmax(difference)) else float("inf")
+    if missing.all():
+        return 0.0
+    columns = ~missing.all(axis=0)
+    spread = (
+        np.nanstd(raw[:, columns], axis=0) if raw.shape == values.shape else np.nanstd(raw, axis=0)[columns]
+    )
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(values[:, columns] - expected[:, columns]) / np.where(spread > 0, spread, 1.0)
+    present = difference[~missing[:, columns]]
+    return float(present.max()) if np.isfinite(present).all() else float("inf")
+
+
+def _chosen(dataset: Dataset, features: tuple[str, ...]) -> Dataset:
+    """Return the dataset with the features of a model, in its order."""
+    if features == dataset.features:
+        return dataset
+    position = {name: index for index, name in enumerate(dataset.features)}
+    columns = [position[name] for name in features]
+    units = tuple(dataset.units[column] for column in columns)
+    return Dataset(
+        dataset.values[:, columns], features, dataset.rows, dataset.batches, dataset.covariates, units
+    )
+
+
+def _expected(dataset: Dataset, algorithm: str, specification: Specification) -> _Expected:
+    if algorithm in COMBAT:
+        return _expected_combat(dataset, specification)
+    if not has_plain_method(algorithm):
+        raise ValueError(f"{algorithm} has no second implementation")
+    method = plain_method(algorithm)
+    compute = getattr(method, "compute", None)
+    if compute is None:
+        found = Correction(method.correct(dataset, specification, dataset))
+    else:
+        found = compute(dataset, specification, dataset)
+    unchecked = (
+        found.unchecked if found.unchecked is not None else np.zeros(len(dataset.features), dtype=bool)
+    )
+    scope = " ".join(part for part in (found.scope, _sampled(unchecked, specification)) if part)
+    return _Expected(iter([(slice(None), found.values)]), found.iterations, unchecked, scope)
+
+
+def _expected_combat(dataset: Dataset, specification: Specification) -> _Expected:
+    batches, covariates = plain_batches(dataset, specification), plain_covariates(dataset, specification)
+    fit = fit_pools(dataset, batches, covariates, specification, specification.reference_batch)
+
+    def parts() -> Iterator[tuple[slice, FloatArray]]:
+        for block in blocks(*dataset.values.shape):
+            yield block, plain_correct(fit, np.asarray(dataset.values[:, block]), batches, covariates, block)
+
+    return _Expected(parts(), fit.iterations, fit.unchecked, _sampled(fit.unchecked, specification))
+
+
+def _sampled(unchecked: Bools, specification: Specification) -> str:
+    if not unchecked.any():
+        return ""
+    checked = int((~unchecked).sum())
+    return (
+        f"{checked} of {len(unchecked)} features, drawn with seed {specification.seed}, were computed again, each "
+        "with all the others as its prior."
+    )
+
+
+def _difference(values: FloatArray, raw: FloatArray, expected: _Expected) -> float:
+    if values.shape != raw.shape:
+        return float("inf")
+    largest = 0.0
+    for block, part in expected.parts:
+        kept = ~expected.unchecked[block]
+        own = max_difference_sd(values[:, block][:, kept], part[:, kept], raw[:, block][:, kept])
+        largest = max(largest, own)
+    return largest
+
+
+def _iterations_equal(result: Result, expected: _Expected) -> bool | None:
+    """Return whether steps agree by pool and batch; None where the method or its plain one counts none."""
+    counted = {pool: dict(steps) for pool, steps in result.model.iterations.items() if steps}
+    if not result.model.specification.eb or expected.iterations is None or not result.model.iterations:
+        return None
+    return counted == {pool: dict(steps) for pool, steps in expected.iterations.items() if steps}

@@ -12,18 +12,21 @@ from harmonization_app.algorithms.specification import FeaturePool, Specificatio
 from harmonization_app.algorithms.verification.coding import plain_batches
 from harmonization_app.algorithms.verification.inputs import PLAIN_SPECIFICATION, case_input
 from harmonization_app.algorithms.verification.methods import Input
+from harmonization_app.algorithms.verification.pooled import pool_columns
 
 
 def correct(fitted: Dataset, specification: Specification, scans: Dataset) -> FloatArray:
     """Return `scans` with the line of each batch and pool, as `fitted` shows it, taken out."""
     labels, others = np.array(plain_batches(fitted, specification)), plain_batches(scans, specification)
     corrected = scans.values.copy()
-    for features in [pool.features for pool in specification.pools] or [fitted.features]:
-        columns = [fitted.features.index(name) for name in features]
+    counts = [(~np.isnan(fitted.values[labels == label])).sum(axis=0) for label in set(labels.tolist())]
+    usable = np.min(counts, axis=0) >= specification.minimum_scans
+    for pool in pool_columns(fitted, specification).values():
+        columns = pool[usable[pool]]
         profiles = {}
         for label in sorted(set(labels.tolist())):
             own = fitted.values[labels == label]
-            profiles[label] = [float(np.mean(own[~np.isnan(own[:, c]), c])) for c in columns]
+            profiles[label] = [float(np.mean(own[~np.isnan(own[:, c]), c])) for c in columns.tolist()]
         common = np.mean(list(profiles.values()), axis=0)
         lines = {label: np.polyfit(common, profile, 1) for label, profile in profiles.items()}
         for row, label in enumerate(others):

@@ -20,22 +20,23 @@ def correct(fitted: Dataset, specification: Specification, scans: Dataset) -> Fl
         np.array(plain_batches(fitted, specification)),
         np.array(plain_batches(scans, specification)),
     )
-    corrected = np.empty_like(scans.values)
+    corrected = scans.values.copy()
     for column in range(fitted.values.shape[1]):
         values = fitted.values[:, column]
         seen = ~np.isnan(values)
-        squares, degrees = 0.0, 0
         own = {label: values[seen & (labels == label)] for label in set(labels.tolist())}
-        for part in own.values():
-            squares += float(np.sum((part - part.mean()) ** 2))
-            degrees += len(part) - 1
-        centre, common = float(values[seen].mean()), (squares / degrees) ** 0.5
+        if min(len(part) for part in own.values()) < specification.minimum_scans:
+            continue
+        squares = sum(float(np.sum((part - part.mean()) ** 2)) for part in own.values())
+        pooled = (squares / sum(len(part) - 1 for part in own.values())) ** 0.5
+        centre, common = float(values[seen].mean()), pooled
         if specification.options.get("unit_free"):
             centre, common = 0.0, 1.0
         for label, part in own.items():
             rows = others == label
-            standard = (scans.values[rows, column] - part.mean()) / part.std(ddof=1)
-            corrected[rows, column] = standard * common + centre
+            # What has no spread in the batch keeps its scale there.
+            spread = part.std(ddof=1) if part.min() < part.max() else pooled or 1.0
+            corrected[rows, column] = (scans.values[rows, column] - part.mean()) / spread * common + centre
     return corrected
 
 

@@ -17,24 +17,22 @@ from harmonization_app.algorithms.specification import Specification
 from harmonization_app.algorithms.verification.coding import plain_batches, plain_covariates
 from harmonization_app.algorithms.verification.inputs import PLAIN_SPECIFICATION, case_input
 from harmonization_app.algorithms.verification.methods import Input
-from harmonization_app.algorithms.verification.plain import plain_apply, plain_combat
+from harmonization_app.algorithms.verification.pooled import Correction, correct_pools, fit_pools
 
 
 def correct(fitted: Dataset, specification: Specification, scans: Dataset) -> FloatArray:
     """Return `scans` harmonized by what is learnt on `fitted`."""
-    if specification.pools:
-        raise ValueError("it knows one pool only")
-    result = plain_combat(
-        fitted.values,
-        plain_batches(fitted, specification),
-        _design(fitted, specification, fitted),
-        eb=specification.eb,
-        parametric=specification.parametric,
-        mean_only=specification.mean_only,
-        reference=specification.reference_batch,
-    )
+    return compute(fitted, specification, scans).values
+
+
+def compute(fitted: Dataset, specification: Specification, scans: Dataset) -> Correction:
+    """Return the same with the steps taken."""
+    design = _design(fitted, specification, fitted)
+    reference = specification.reference_batch
+    fit = fit_pools(fitted, plain_batches(fitted, specification), design, specification, reference)
     own = _design(scans, specification, fitted)
-    return plain_apply(result, scans.values, plain_batches(scans, specification), own)
+    values = correct_pools(fit, scans.values, plain_batches(scans, specification), own)
+    return Correction(values, fit.iterations, fit.unchecked)
 
 
 def _design(dataset: Dataset, specification: Specification, fitted: Dataset) -> FloatArray:

@@ -12,12 +12,14 @@ from harmonization_app.algorithms.specification import Specification
 from harmonization_app.algorithms.verification.coding import plain_covariates
 from harmonization_app.algorithms.verification.inputs import PLAIN_SPECIFICATION, case_input
 from harmonization_app.algorithms.verification.methods import Input
+from harmonization_app.algorithms.verification.plain_blocks import BLOCK_CELLS
 
 
 def correct(fitted: Dataset, specification: Specification, scans: Dataset) -> FloatArray:
     """Return `scans` less what follows the factors of the controls in `fitted`."""
     names = specification.options["controls"]
-    controls = [fitted.features.index(name) for name in names]
+    position = {name: column for column, name in enumerate(fitted.features)}
+    controls = [position[name] for name in names]
     learnt, own = fitted.values[:, controls], scans.values[:, controls]
     middle, spread = learnt.mean(axis=0), learnt.std(axis=0, ddof=1)
     eigenvalues, vectors = np.linalg.eigh(np.corrcoef(learnt.T))
@@ -25,10 +27,10 @@ def correct(fitted: Dataset, specification: Specification, scans: Dataset) -> Fl
     factors, others = ((learnt - middle) / spread) @ first, ((own - middle) / spread) @ first
     design = np.hstack([np.ones((len(factors), 1)), factors, plain_covariates(fitted, specification)])
     corrected = scans.values.copy()
-    for column, name in enumerate(fitted.features):
-        if name not in names:
-            weights = np.linalg.lstsq(design, fitted.values[:, column], rcond=None)[0]
-            corrected[:, column] -= others @ weights[1 : 1 + factors.shape[1]]
+    rest = np.setdiff1d(np.arange(len(fitted.features)), controls)
+    for columns in np.array_split(rest, max(1, fitted.values.size // BLOCK_CELLS)):
+        weights = np.linalg.lstsq(design, fitted.values[:, columns], rcond=None)[0]
+        corrected[:, columns] -= others @ weights[1 : 1 + factors.shape[1]]
     return corrected
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -12,28 +12,34 @@ from harmonization_app.algorithms.specification import Specification
 from harmonization_app.algorithms.verification.coding import plain_covariates, plain_text
 from harmonization_app.algorithms.verification.inputs import PLAIN_SPECIFICATION, case_input
 from harmonization_app.algorithms.verification.methods import Input
-from harmonization_app.algorithms.verification.plain import plain_apply, plain_combat
+from harmonization_app.algorithms.verification.pooled import (
+    Correction,
+    correct_pools,
+    fit_pools,
+    named_iterations,
+)
 
 
 def correct(fitted: Dataset, specification: Specification, scans: Dataset) -> FloatArray:
     """Return `scans` harmonized by what is learnt on `fitted`, variable after variable."""
-    if specification.pools:
-        raise ValueError("it knows one pool only")
-    learnt, values = fitted.values, scans.values
+    return compute(fitted, specification, scans).values
+
+
+def compute(fitted: Dataset, specification: Specification, scans: Dataset) -> Correction:
+    """Return the same with the steps taken. Raises ValueError where a step could not be computed for every feature."""
+    learnt, values = fitted, scans.values
     design = plain_covariates(fitted, specification)
     own = plain_covariates(scans, specification, fitted)
+    iterations: dict[str, Mapping[str, int]] = {}
     for name in specification.batch_variables:
-        result = plain_combat(
-            learnt,
-            [plain_text(value) for value in fitted.covariates[name]],
-            design,
-            eb=specification.eb,
-            parametric=specification.parametric,
-            mean_only=specification.mean_only,
-        )
-        values = plain_apply(result, values, [plain_text(value) for value in scans.covariates[name]], own)
-        learnt = result.values
-    return values
+        labels = [plain_text(value) for value in fitted.covariates[name]]
+        fit = fit_pools(learnt, labels, design, specification)
+        if fit.unchecked.any():
+            raise ValueError("every step needs every feature, too many for priors without parameters")
+        values = correct_pools(fit, values, [plain_text(value) for value in scans.covariates[name]], own)
+        learnt = learnt.with_values(correct_pools(fit, learnt.values, labels, design))
+        iterations |= named_iterations(fit, name)
+    return Correction(values, iterations)
 
 
 def cases() -> Iterator[Input]:

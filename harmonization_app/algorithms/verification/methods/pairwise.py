@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -12,34 +12,41 @@ from harmonization_app.algorithms.specification import Specification
 from harmonization_app.algorithms.verification.coding import plain_batches, plain_covariates
 from harmonization_app.algorithms.verification.inputs import PLAIN_SPECIFICATION, case_input
 from harmonization_app.algorithms.verification.methods import Input
-from harmonization_app.algorithms.verification.plain import plain_apply, plain_combat
+from harmonization_app.algorithms.verification.pooled import (
+    Correction,
+    correct_pools,
+    fit_pools,
+    named_iterations,
+)
 
 
 def correct(fitted: Dataset, specification: Specification, scans: Dataset) -> FloatArray:
     """Return `scans` harmonized by what is learnt on `fitted`, pair by pair."""
-    if specification.pools or specification.reference_batch is None:
-        raise ValueError("it knows one pool only, and needs a reference batch")
+    return compute(fitted, specification, scans).values
+
+
+def compute(fitted: Dataset, specification: Specification, scans: Dataset) -> Correction:
+    """Return the same with the steps taken. Raises ValueError without a reference batch."""
+    if specification.reference_batch is None:
+        raise ValueError("it needs a reference batch")
     reference = specification.reference_batch
     labels, others = (
         np.array(plain_batches(fitted, specification)),
         np.array(plain_batches(scans, specification)),
     )
     corrected = scans.values.copy()
+    iterations: dict[str, Mapping[str, int]] = {}
+    unchecked = np.zeros(len(fitted.features), dtype=bool)
     for batch in sorted(set(labels.tolist()) - {reference}):
         pair = fitted.select(np.flatnonzero((labels == batch) | (labels == reference)))
-        result = plain_combat(
-            pair.values,
-            plain_batches(pair, specification),
-            plain_covariates(pair, specification),
-            eb=specification.eb,
-            parametric=specification.parametric,
-            mean_only=specification.mean_only,
-            reference=reference,
-        )
+        design = plain_covariates(pair, specification)
+        fit = fit_pools(pair, plain_batches(pair, specification), design, specification, reference)
+        unchecked |= fit.unchecked
+        iterations |= named_iterations(fit, batch)
         rows = np.flatnonzero(others == batch)
         own = plain_covariates(scans.select(rows), specification, pair)
-        corrected[rows] = plain_apply(result, scans.values[rows], [batch] * len(rows), own)
-    return corrected
+        corrected[rows] = correct_pools(fit, scans.values[rows], [batch] * len(rows), own)
+    return Correction(corrected, iterations, unchecked)
 
 
 def cases() -> Iterator[Input]:

@@ -20,17 +20,17 @@ SPLIT = "2024-07-01"
 def correct(fitted: Dataset, specification: Specification, scans: Dataset) -> FloatArray:
     """Return `scans` with the line of their scanner and date inverted."""
     corrected = scans.values.copy()
-    dates = [str(day) for day in scans.covariates[str(specification.time)]]
-    for row, label in enumerate(plain_batches(scans, specification)):
-        for item in specification.options["measurements"]:
-            # Dates as YYYY-MM-DD are ordered as texts are.
-            if item["batch"] != label or not item["first_day"] <= dates[row] <= item["last_day"]:
-                continue
-            column = scans.features.index(item["feature"])
-            slope, offset = 1.0, float(np.mean(np.subtract(item["measured"], item["known"])))
-            if len(set(item["known"])) > 1:
-                slope, offset = np.polyfit(item["known"], item["measured"], 1)
-            corrected[row, column] = (scans.values[row, column] - offset) / slope
+    dates = np.array([str(day) for day in scans.covariates[str(specification.time)]])
+    labels = np.array(plain_batches(scans, specification))
+    position = {name: column for column, name in enumerate(scans.features)}
+    for item in specification.options["measurements"]:
+        # Dates as YYYY-MM-DD are ordered as texts are.
+        rows = (labels == item["batch"]) & (item["first_day"] <= dates) & (dates <= item["last_day"])
+        column = position[item["feature"]]
+        slope, offset = 1.0, float(np.mean(np.subtract(item["measured"], item["known"])))
+        if len(set(item["known"])) > 1:
+            slope, offset = np.polyfit(item["known"], item["measured"], 1)
+        corrected[rows, column] = (scans.values[rows, column] - offset) / slope
     return corrected
 
 

@@ -1,0 +1,77 @@
+"""Plain ComBat over the feature pools of a plan: feature by feature, or by blocks where the table is large."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harmonization_app.algorithms.base import Dataset
+from harmonization_app.algorithms.specification import Specification
+from harmonization_app.algorithms.verification.plain import (
+    Array,
+    Bools,
+    Columns,
+    Modes,
+    PlainFit,
+    plain_correct,
+    plain_fit,
+)
+from harmonization_app.algorithms.verification.plain_blocks import block_fit, blocks
+
+# Above this many cells the plain computation goes by blocks of features.
+FEATURE_BY_FEATURE_CELLS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Correction:
+    """What a plain method computed: values [scans x features], steps by pool and batch, which features it did not
+    compute (None: all were), and a sentence on anything else that was not computed anew.
+    """
+
+    values: Array
+    iterations: Mapping[str, Mapping[str, int]] | None = None
+    unchecked: Bools | None = None
+    scope: str = ""
+
+
+def pool_columns(table: Dataset, specification: Specification) -> dict[str, Columns]:
+    """Return the columns of each pool; one pool named "all" where the plan names none."""
+    if not specification.pools:
+        return {"all": np.arange(len(table.features))}
+    position = {name: index for index, name in enumerate(table.features)}
+    return {pool.name: np.array([position[name] for name in pool.features]) for pool in specification.pools}
+
+
+def fit_pools(
+    table: Dataset,
+    batches: Sequence[str],
+    covariates: Array,
+    specification: Specification,
+    reference: str | None = None,
+) -> PlainFit:
+    """Return plain ComBat's parameters on all features of `table`, priors by the pools of the plan."""
+    modes = Modes(
+        eb=specification.eb,
+        parametric=specification.parametric,
+        mean_only=specification.mean_only,
+        reference=reference,
+        minimum=specification.minimum_scans,
+        seed=specification.seed,
+    )
+    compute = plain_fit if table.values.size <= FEATURE_BY_FEATURE_CELLS else block_fit
+    return compute(table.values, batches, covariates, pool_columns(table, specification), modes)
+
+
+def correct_pools(fit: PlainFit, values: Array, batches: Sequence[str], covariates: Array) -> Array:
+    """Return `values` [scans x features] corrected, by blocks, so that one copy of them is all that is needed."""
+    corrected = np.empty(values.shape)
+    for block in blocks(len(values), values.shape[1]):
+        corrected[:, block] = plain_correct(fit, values[:, block], batches, covariates, block)
+    return corrected
+
+
+def named_iterations(fit: PlainFit, name: str) -> dict[str, Mapping[str, int]]:
+    """Return the steps by pool, each pool named after the step of a method it belongs to."""
+    return {f"{name}: {pool}": steps for pool, steps in fit.iterations.items()}
