@@ -9,6 +9,7 @@ from pathlib import Path
 from hub_client import commands
 from hub_client.configuration import NotConfigured
 from hub_client.folder import FolderUnusable
+from hub_client.harmonization_arguments import add_commands, with_action
 from hub_client.transport import HubRequestFailed, HubUnreachable
 from hub_client.upload import StillProcessing
 
@@ -52,18 +53,12 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--state", default="", help="only those in this state, for example open")
     command.add_argument("--csv", action="store_true")
     command.set_defaults(do=commands.deviations)
-    _add_analysis(add)
+    add_commands(add)
+    _add_locking(add)
     return top
 
 
-def _add_analysis(add: object) -> None:
-    command = add("run", help="harmonize a feature set under a plan and wait for the end")  # type: ignore[operator]
-    command.add_argument("--plan", required=True, help="id")
-    command.add_argument("--feature-set", required=True, help="id")
-    command.add_argument("--output", type=Path, help="file for the harmonized table (CSV)")
-    _followed(command, 6 * 3600.0)
-    command.set_defaults(do=commands.run)
-
+def _add_locking(add: object) -> None:
     command = add("lock", help="show what a data lock needs; freeze or lock")  # type: ignore[operator]
     command.add_argument("--trial", required=True, help="code or id")
     command.add_argument("--freeze", action="store_true", help="take no new data from now on")
@@ -92,7 +87,7 @@ def _one_of(command: argparse.ArgumentParser, name: str, text: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    given = parser().parse_args(arguments)
+    given = parser().parse_args(with_action(sys.argv[1:] if arguments is None else arguments))
     try:
         return int(given.do(given))
     except KeyboardInterrupt:

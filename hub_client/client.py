@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 from hub_client.archives import StoredZip
 from hub_client.documents import (
@@ -16,19 +13,17 @@ from hub_client.documents import (
     DataLock,
     Document,
     Export,
-    Run,
     Series,
     SeriesVerdicts,
     Submission,
     SubmissionFile,
 )
-from hub_client.transport import Transport
+from hub_client.harmonization_api import HarmonizationApi
 
-_PAGE = 100
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-class HubClient(Transport):
+class HubClient(HarmonizationApi):
     """A person's or a program's way into a hub.
 
     Every method raises HubRequestFailed where the hub refuses and HubUnreachable where no answer comes.
@@ -39,16 +34,6 @@ class HubClient(Transport):
         self._ids: dict[tuple[str, ...], str] = {}
 
     # Lists
-
-    def every(self, path: str, **query: Any) -> Iterator[Document]:
-        """Yield the rows of all pages of a list."""
-        answer = self.get(path, limit=_PAGE, **query)
-        while True:
-            yield from answer["results"]
-            following = answer.get("next")
-            if not following:
-                return
-            answer = self.request("GET", f"{path}?{urlsplit(following).query}")
 
     def find_id(self, path: str, **query: str) -> str:
         """Return the id of the only row that a query finds; looked up once.
@@ -134,38 +119,6 @@ class HubClient(Transport):
     def deviations(self, trial: str, **query: str) -> Iterator[Document]:
         return self.every("deviations/", trial=trial, **query)
 
-    # Harmonization
-
-    def feature_sets(self, trial: str) -> list[Document]:
-        return list(self.every("feature-sets/", trial=trial))
-
-    def import_features(self, trial: str, csv_text: str, metadata: Mapping[str, Any]) -> Document:
-        """Send a feature table as a form with the fields file, trial, name and metadata."""
-        boundary = f"hub-client-{secrets.token_hex(16)}"
-        parts = [
-            _field(boundary, "trial", trial),
-            _field(boundary, "name", str(metadata["name"])),
-            _field(boundary, "metadata", json.dumps(dict(metadata))),
-            f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="features.csv"\r\n'
-            f"Content-Type: text/csv\r\n\r\n{csv_text}\r\n--{boundary}--\r\n",
-        ]
-        content_type = f"multipart/form-data; boundary={boundary}"
-        return self.request("POST", "feature-sets/", body="".join(parts).encode(), content_type=content_type)
-
-    def start_run(self, plan: str, feature_set: str, *, key: str = "") -> Run:
-        return self.post("harmonization-runs/", {"plan": plan, "feature_set": feature_set}, key=key)
-
-    def runs(self, trial: str) -> list[Run]:
-        return cast(list[Run], list(self.every("harmonization-runs/", trial=trial)))
-
-    def run(self, identity: str) -> Run:
-        return self.get(f"harmonization-runs/{identity}/")
-
-    def run_data(self, identity: str) -> str:
-        """Return the harmonized table as CSV."""
-        content = self.get(f"harmonization-runs/{identity}/data/")
-        return content.decode() if isinstance(content, bytes) else str(content or "")
-
     # Locks and exports
 
     def versions(self, kind: str, trial: str) -> list[Document]:
@@ -198,7 +151,3 @@ class HubClient(Transport):
     def download_export(self, identity: str, target: Path) -> str:
         """Stream a finished package into a file and return its SHA-256."""
         return self.download(f"exports/{identity}/package/", target)
-
-
-def _field(boundary: str, name: str, value: str) -> str:
-    return f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'

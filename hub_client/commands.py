@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from hub_client import configuration
 from hub_client.client import HubClient
-from hub_client.documents import FINAL_EXPORT_STATES, FINAL_RUN_STATES, Document
+from hub_client.documents import FINAL_EXPORT_STATES, Document
 from hub_client.folder import FolderUnusable
 from hub_client.printing import plain, print_csv, print_outcome, print_table
 from hub_client.transport import HubUnreachable
@@ -56,13 +56,13 @@ def login(given: Namespace) -> int:
     if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
         note("Warning: http is not encrypted; password, token and images can be read on the way. Use https.")
     with closing(HubClient(url)) as client:
-        token = client.login(given.username, _secret("Password: "), given.otp)
+        token = client.login(given.username, secret("Password: "), given.otp)
     path = configuration.save(configuration.Configuration(url, token))
     print(f"Logged in to {url} as {given.username}. The token is in {path}, for you alone.")
     return 0
 
 
-def _secret(prompt: str) -> str:
+def secret(prompt: str) -> str:
     """Return a password from the terminal, or from standard input where that is none."""
     return getpass(prompt) if sys.stdin.isatty() else sys.stdin.readline().rstrip("\r\n")
 
@@ -137,20 +137,6 @@ def _cell(value: Any) -> Any:
 
 
 @connected
-def run(given: Namespace, client: HubClient) -> int:
-    started = client.start_run(given.plan, given.feature_set)
-    row = _followed(lambda: client.run(started["id"]), FINAL_RUN_STATES, given.timeout, "run")
-    why = f" ({plain(row['exploratory_reason'])})" if row["exploratory_reason"] else ""
-    print(f"Run {row['id']}: {row['kind']}{why}, {row['state']}. {plain(row['reason'])}".rstrip())
-    for finding in row.get("gate", []):
-        print(f"  {finding['severity']}: {plain(finding['message'])}")
-    if row["state"] == "succeeded" and given.output:
-        given.output.write_text(client.run_data(row["id"]))
-        print(f"Harmonized table: {given.output}")
-    return 0 if row["state"] == "succeeded" else 1
-
-
-@connected
 def lock(given: Namespace, client: HubClient) -> int:
     """Show the checklist; freeze or lock where that was asked for."""
     trial = client.trial_id(given.trial)
@@ -163,7 +149,7 @@ def lock(given: Namespace, client: HubClient) -> int:
         row = dict(client.freeze(row["id"]))
     if given.sign and row["state"] != "locked":
         row = client.lock(
-            "data-locks", row["id"], password=_secret("Password: "), meaning=given.sign, otp=given.otp
+            "data-locks", row["id"], password=secret("Password: "), meaning=given.sign, otp=given.otp
         )
     items = client.checklist(row["id"])
     for item in items:
@@ -178,7 +164,7 @@ def lock(given: Namespace, client: HubClient) -> int:
 @connected
 def export(given: Namespace, client: HubClient) -> int:
     started = client.start_export(client.trial_id(given.trial), include_images=given.images)
-    row = _followed(lambda: client.export(started["id"]), FINAL_EXPORT_STATES, given.timeout, "export")
+    row = followed(lambda: client.export(started["id"]), FINAL_EXPORT_STATES, given.timeout, "export")
     if row["state"] != "succeeded":
         print(f"Export {row['id']}: {row['state']}. {plain(row['reason'])}")
         return 1
@@ -198,7 +184,8 @@ def export(given: Namespace, client: HubClient) -> int:
     return 0
 
 
-def _followed(look: Callable[[], Any], final: frozenset[str], timeout_s: float, noun: str) -> Any:
+def followed(look: Callable[[], Any], final: frozenset[str], timeout_s: float, noun: str) -> Any:
+    """Look every two seconds until the state is final, and return what was seen last. Raises StillProcessing."""
     deadline, before = time.monotonic() + timeout_s, ""
     while (row := look())["state"] not in final:
         now = f"{noun} {row['id']}: {row['state']}, {row['progress']:.0%}"

@@ -72,13 +72,56 @@ class SeriesVerdicts(TypedDict):
     verdicts: list[Verdict]
 
 
+class Finding(TypedDict):
+    code: str
+    severity: str
+    message: str
+    rows: list[str]
+    columns: list[str]
+    batches: list[str]
+
+
+class Gate(TypedDict):
+    passes: bool
+    findings: list[Finding]
+
+
 class Run(TypedDict):
     id: str
     kind: str
+    mode: str
+    model_of: str | None
+    rerun_of: str | None
     state: str
     reason: str
     progress: float
     exploratory_reason: str
+    gate: list[Finding]
+    summary: dict[str, Any]
+    diagnostics: dict[str, Any] | None
+
+
+class ComparisonMeasure(TypedDict):
+    title: str
+    held_out: bool
+    values: list[float | None]
+    note: str
+
+
+class ComparisonDifference(TypedDict):
+    first: str
+    second: str
+    median_sd: float | None
+    greatest_sd: float | None
+    reason: str
+
+
+class Comparison(TypedDict):
+    exploratory: bool
+    finished: bool
+    runs: list[Run]
+    measures: list[ComparisonMeasure]
+    differences: list[ComparisonDifference]
 
 
 class ChecklistItem(TypedDict):

@@ -7,7 +7,7 @@ import http.client
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -18,6 +18,7 @@ RETRIED_STATUSES = frozenset({429, 502, 503, 504})
 ATTEMPTS = 4
 FIRST_PAUSE_S = 0.5
 PIECE_BYTES = 1 << 20
+_PAGE = 100
 
 
 class HubRequestFailed(Exception):
@@ -106,6 +107,16 @@ class Transport:
     def post(self, path: str, document: Mapping[str, Any] | None = None, *, key: str = "") -> Any:
         headers = {"Idempotency-Key": key} if key else {}
         return self.request("POST", path, body=json.dumps(document or {}).encode(), headers=headers)
+
+    def every(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
+        """Yield the rows of all pages of a list."""
+        answer = self.get(path, limit=_PAGE, **query)
+        while True:
+            yield from answer["results"]
+            following = answer.get("next")
+            if not following:
+                return
+            answer = self.request("GET", f"{path}?{urlsplit(following).query}")
 
     def _headers(self, headers: Mapping[str, str] | None) -> dict[str, str]:
         sent = {"Accept": "application/json, */*;q=0.5", **(headers or {})}

@@ -53,15 +53,6 @@ class HubClient(hub_client.HubClient):
     def drift_alerts(self, trial: str) -> Iterator[Document]:
         return self.every("drift-alerts/", trial=trial)
 
-    def algorithm_versions(self) -> list[Document]:
-        return list(self.every("algorithm-versions/"))
-
-    def algorithm_version(self, identity: str) -> Document:
-        return self.get(f"algorithm-versions/{identity}/")
-
-    def verify_algorithm_version(self, identity: str) -> Document:
-        return self.post(f"algorithm-versions/{identity}/verify/")
-
 
 def _rows(answer: Any) -> list[Document]:
     return list(answer["results"] if isinstance(answer, dict) and "results" in answer else answer)
