@@ -1,13 +1,13 @@
 """Tests of batch effects per feature: partial F given the covariates, Kruskal-Wallis, Brown-Forsythe, with FDR.
 
-Sources: Kruskal and Wallis, JASA 47:583 (1952); Brown and Forsythe, JASA 69:364 (1974); Benjamini and Hochberg,
-JRSS B 57:289 (1995).
+The tests take scans as independent: where scans repeat subjects their p are too small and only the effect sizes are to
+be read. FDR: Benjamini and Hochberg, JRSS B 57:289 (1995).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,30 +16,25 @@ from scipy import stats
 
 from harmonization_app.algorithms.base import FloatArray, IntArray
 from harmonization_app.algorithms.kernel import blocks
+from harmonization_app.diagnostics.rank_tests import brown_forsythe, kruskal, one_way
 from harmonization_app.diagnostics.regression import regress
+from harmonization_app.diagnostics.scope import COLUMNS_UP_TO, column, distribution, median
 
 SIGNIFICANCE = 0.05
-TEST_CELLS = 1 << 21
-FIGURES = (
-    "partial_f",
-    "p",
-    "q",
-    "partial_eta_squared",
-    "variance_explained",
-    "kruskal_p",
-    "kruskal_q",
-    "levene_p",
-    "levene_q",
-)
+TEST_CELLS = 1 << 20
+LINEAR = ("partial_f", "p", "partial_eta_squared", "variance_explained")
+RANKS = ("kruskal_epsilon_squared", "kruskal_p", "levene_eta_squared", "levene_p")
+ADJUSTED = (("q", "p"), ("kruskal_q", "kruskal_p"), ("levene_q", "levene_p"))
 
 
 @dataclass(frozen=True, slots=True)
 class BatchTest:
-    """Batch effect on one feature; every figure is None where it cannot be computed (a constant feature).
+    """Batch effect on one feature; every figure is None where it was not or cannot be computed.
 
     `partial_f` tests batch in a linear model with the covariates; `partial_eta_squared` is its effect size;
     `variance_explained` the share of all variance between batches, covariates aside; `q` are FDR-adjusted p.
-    Kruskal-Wallis takes residuals given the covariates, Brown-Forsythe residuals given batch and covariates.
+    Kruskal-Wallis takes residuals given the covariates, Brown-Forsythe (Levene about the median) residuals given batch
+    and covariates; `kruskal_epsilon_squared` and `levene_eta_squared` are their effect sizes, 0 to 1.
     """
 
     feature: str
@@ -50,11 +45,52 @@ class BatchTest:
     variance_explained: float | None
     kruskal_p: float | None
     kruskal_q: float | None
+    kruskal_epsilon_squared: float | None
     levene_p: float | None
     levene_q: float | None
+    levene_eta_squared: float | None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+FIGURES = tuple(name for name in BatchTest.__dataclass_fields__ if name != "feature")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BatchTests:
+    """The tests of all features, one array [features] per figure; a sequence of BatchTest."""
+
+    features: tuple[str, ...]
+    figures: Mapping[str, FloatArray]
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, index: int) -> BatchTest:
+        cells = {name: float(values[index]) for name, values in self.figures.items()}
+        known = {name: cell if math.isfinite(cell) else None for name, cell in cells.items()}
+        return BatchTest(self.features[index], **known)
+
+    def __iter__(self) -> Iterator[BatchTest]:
+        return (self[index] for index in range(len(self)))
+
+    def listed(self, features: Iterable[int]) -> list[dict[str, Any]]:
+        """Return the tests of the features at these positions, written out."""
+        return [self[int(index)].to_json() for index in features]
+
+    def columns(self) -> dict[str, Any] | None:
+        """Return all figures as arrays; None beyond 2,000 features."""
+        if len(self) > COLUMNS_UP_TO:
+            return None
+        return {
+            "feature": list(self.features),
+            **{name: column(self.figures[name]) for name in FIGURES},
+        }
+
+    def distributions(self) -> dict[str, dict[str, float] | None]:
+        """Return the quantiles of each figure over the features it was computed for."""
+        return {name: distribution(self.figures[name]) for name in FIGURES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,46 +114,45 @@ def measure_batch_effects(
     covariates: FloatArray,
     features: Sequence[str],
     *,
-    ranks_and_scales: bool = True,
-) -> tuple[BatchTest, ...]:
+    ranks_and_scales: bool | IntArray = True,
+) -> BatchTests:
     """Return the tests of each column of `values` [scans x features]; `codes` number the batches from 0.
 
-    Without `ranks_and_scales` only the linear model is computed, which is much faster.
+    `ranks_and_scales` may name the features (their positions) that get the two rank tests too, which are slow.
     """
+    ranked = np.full(len(features), bool(ranks_and_scales is True))
+    if not isinstance(ranks_and_scales, bool):
+        ranked[ranks_and_scales] = True
     parts = [
-        _block(values[:, block], codes, covariates, ranks_and_scales)
+        _block(values[:, block], codes, covariates, ranked[block])
         for block in blocks(len(features), len(values), TEST_CELLS)
     ]
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    for name, p in (("q", "p"), ("kruskal_q", "kruskal_p"), ("levene_q", "levene_p")):
-        columns[name] = _adjusted(columns[p])
-    return tuple(
-        BatchTest(feature, **{name: _number(columns[name][index]) for name in FIGURES})
-        for index, feature in enumerate(features)
-    )
+    figures = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    for name, p in ADJUSTED:
+        figures[name] = _adjusted(figures[p])
+    return BatchTests(tuple(features), figures)
 
 
-def summarize(tests: Sequence[BatchTest]) -> BatchSummary:
+def summarize(tests: BatchTests) -> BatchSummary:
     """Return the counts and medians over features."""
-    sizes = [test.partial_eta_squared for test in tests if test.partial_eta_squared is not None]
-    shares = [test.variance_explained for test in tests if test.variance_explained is not None]
+    sizes = tests.figures["partial_eta_squared"]
     return BatchSummary(
-        tested=len(sizes),
-        mean_effect=_significant([test.q for test in tests]),
-        rank_effect=_significant([test.kruskal_q for test in tests]),
-        scale_effect=_significant([test.levene_q for test in tests]),
-        median_partial_eta_squared=float(np.median(sizes)) if sizes else None,
-        median_variance_explained=float(np.median(shares)) if shares else None,
+        tested=int(np.isfinite(sizes).sum()),
+        mean_effect=_significant(tests.figures["q"]),
+        rank_effect=_significant(tests.figures["kruskal_q"]),
+        scale_effect=_significant(tests.figures["levene_q"]),
+        median_partial_eta_squared=median(sizes),
+        median_variance_explained=median(tests.figures["variance_explained"]),
     )
 
 
-def _significant(adjusted: list[float | None]) -> int | None:
-    known = [q for q in adjusted if q is not None]
-    return sum(q < SIGNIFICANCE for q in known) if known else None
+def _significant(adjusted: FloatArray) -> int | None:
+    known = adjusted[np.isfinite(adjusted)]
+    return int((known < SIGNIFICANCE).sum()) if known.size else None
 
 
 def _block(
-    values: FloatArray, codes: IntArray, covariates: FloatArray, ranks_and_scales: bool
+    values: FloatArray, codes: IntArray, covariates: FloatArray, ranked: FloatArray
 ) -> dict[str, FloatArray]:
     batches = int(codes.max()) + 1
     indicators = np.eye(batches)[codes]
@@ -131,91 +166,17 @@ def _block(
         f = between / (batches - 1) / (full.residual_squares / full.degrees)
         p = stats.f.sf(f, batches - 1, full.degrees)
         partial = between / reduced.residual_squares
-        share, _ = _one_way(values, codes, batches)
-    result = {
-        "partial_f": f,
-        "p": p,
-        "partial_eta_squared": partial,
-        "variance_explained": share,
-        "kruskal_p": np.full(values.shape[1], np.nan),
-        "levene_p": np.full(values.shape[1], np.nan),
-    }
-    if ranks_and_scales:
-        result["kruskal_p"] = _kruskal(values - without @ reduced.coefficients, codes, batches)
-        result["levene_p"] = _brown_forsythe(values - design @ full.coefficients, codes, batches)
-    return {name: np.where(constant, np.nan, column) for name, column in result.items()}
-
-
-def _one_way(values: FloatArray, codes: IntArray, batches: int) -> tuple[FloatArray, FloatArray]:
-    """Return the share of squares between batches and the p of the one-way F, over observed cells."""
-    seen = (~np.isnan(values)).astype(np.float64)
-    centre = _observed_mean(values)
-    filled = np.where(seen > 0, values - centre, 0.0)
-    indicators = np.eye(batches)[codes]
-    counts, sums = indicators.T @ seen, indicators.T @ filled
-    between = (sums**2 / np.where(counts > 0, counts, 1.0)).sum(axis=0)
-    total = (filled**2).sum(axis=0)
-    groups, scans = (counts > 0).sum(axis=0), counts.sum(axis=0)
-    f = between / (groups - 1) / ((total - between) / (scans - groups))
-    return between / total, np.asarray(stats.f.sf(f, groups - 1, scans - groups))
-
-
-def _brown_forsythe(values: FloatArray, codes: IntArray, batches: int) -> FloatArray:
-    """Return the p of the one-way F on absolute deviations from the batches' medians."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return _one_way(np.abs(values - _medians(values, codes, batches)[codes]), codes, batches)[1]
-
-
-def _observed_mean(values: FloatArray) -> FloatArray:
-    counts = (~np.isnan(values)).sum(axis=0)
-    return np.asarray(np.nansum(values, axis=0) / np.where(counts > 0, counts, 1))
-
-
-def _medians(values: FloatArray, codes: IntArray, batches: int) -> FloatArray:
-    medians = np.full((batches, values.shape[1]), np.nan)
-    incomplete = np.flatnonzero(np.isnan(values).any(axis=0))
-    for batch in range(batches):
-        own = values[codes == batch]
-        medians[batch] = np.median(own, axis=0)
-        for column in incomplete:
-            observed = own[~np.isnan(own[:, column]), column]
-            medians[batch, column] = np.median(observed) if observed.size else np.nan
-    return medians
-
-
-def _kruskal(values: FloatArray, codes: IntArray, batches: int) -> FloatArray:
-    """Return the p of the Kruskal-Wallis test with correction for ties, features of one missing pattern at once."""
-    p = np.full(values.shape[1], np.nan)
-    missing = np.isnan(values)
-    complete = np.flatnonzero(~missing.any(axis=0))
-    if complete.size:
-        p[complete] = _kruskal_complete(values[:, complete], codes, batches)
-    for column in np.flatnonzero(missing.any(axis=0)):
-        seen = ~missing[:, column]
-        if len(np.unique(codes[seen])) > 1:
-            own = np.unique(codes[seen], return_inverse=True)[1]
-            p[column] = _kruskal_complete(values[seen, column : column + 1], own, int(own.max()) + 1)[0]
-    return p
-
-
-def _kruskal_complete(values: FloatArray, codes: IntArray, batches: int) -> FloatArray:
-    scans = len(values)
-    order = np.argsort(values, axis=0)
-    ranks = np.empty_like(values)
-    np.put_along_axis(ranks, order, np.arange(1.0, scans + 1.0)[:, None], axis=0)
-    correction = np.ones(values.shape[1])
-    ordered = np.take_along_axis(values, order, axis=0)
-    tied = np.flatnonzero((ordered[1:] == ordered[:-1]).any(axis=0))
-    if tied.size:
-        own = values[:, tied]
-        ranks[:, tied] = stats.rankdata(own, axis=0)
-        ties = stats.rankdata(own, "max", axis=0) - stats.rankdata(own, "min", axis=0) + 1.0
-        correction[tied] = 1.0 - (ties**2 - 1.0).sum(axis=0) / (scans**3 - scans)
-    counts = np.bincount(codes, minlength=batches)
-    sums = np.eye(batches)[codes].T @ (ranks - (scans + 1) / 2)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        statistic = 12.0 / (scans * (scans + 1)) * (sums**2 / counts[:, None]).sum(axis=0) / correction
-    return np.asarray(stats.chi2.sf(statistic, batches - 1))
+        share = one_way(values, codes, batches)[0]
+    result = dict(zip(LINEAR, (f, p, partial, share), strict=True))
+    result |= {name: np.full(values.shape[1], np.nan) for name in RANKS}
+    if ranked.any():
+        own = values[:, ranked]
+        left = own - without @ reduced.coefficients[:, ranked]
+        within = own - design @ full.coefficients[:, ranked]
+        found = (*kruskal(left, codes, batches), *brown_forsythe(within, codes, batches))
+        for name, cells in zip(RANKS, found, strict=True):
+            result[name][ranked] = cells
+    return {name: np.where(constant, np.nan, cells) for name, cells in result.items()}
 
 
 def _adjusted(p: FloatArray) -> FloatArray:
@@ -224,7 +185,3 @@ def _adjusted(p: FloatArray) -> FloatArray:
     if known.any():
         q[known] = stats.false_discovery_control(np.clip(p[known], 0.0, 1.0))
     return q
-
-
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

@@ -1,19 +1,31 @@
 """Held-out evidence: fit on one half of every batch, judge on the other half.
 
-Tests on the very data a method was fitted on always look perfect; only scans it has not seen show what it does.
+Tests on the very data a method was fitted on always look perfect; only scans it has not seen show what it does. Where
+scans repeat subjects, whole subjects go into one half. Large tables are judged on drawn features, see scope.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from harmonization_app.algorithms.base import Algorithm, Dataset, HarmonizationRefused, IntArray
+from harmonization_app.algorithms.base import (
+    Algorithm,
+    Dataset,
+    FloatArray,
+    HarmonizationRefused,
+    IntArray,
+)
 from harmonization_app.algorithms.design import batch_codes, code_covariates
+from harmonization_app.algorithms.model import CovariateCoding
 from harmonization_app.algorithms.specification import BatchSizePolicy, OverlapPolicy, Specification
 from harmonization_app.diagnostics.batch_tests import BatchSummary, measure_batch_effects, summarize
+from harmonization_app.diagnostics.classification import Classification, classify_batches
+from harmonization_app.diagnostics.covariance import CovarianceDistance, covariance_distance
+from harmonization_app.diagnostics.projection import usable_columns
+from harmonization_app.diagnostics.subjects import repeated_subjects
 
 SPLITS = 5
 SMALLEST_HALF = 3
@@ -35,7 +47,8 @@ class Split:
 class HeldOut:
     """All splits, or the reason why there are none; medians over splits of the median partial eta squared.
 
-    `noise_floor` is the partial eta squared to expect of no batch effect at all: (batches - 1) / (scans - 1).
+    `noise_floor` is the partial eta squared to expect of no batch effect at all: (batches - 1) / (scans - 1), the
+    covariates' columns taken from the scans. `covariance` and `classification` are of the first split's held-out half.
     """
 
     evaluable: bool
@@ -46,9 +59,24 @@ class HeldOut:
     held_out_before: float | None = None
     held_out_after: float | None = None
     noise_floor: float | None = None
+    split_by: str = "scan"
+    features: int = 0
+    covariance: dict[str, Any] = field(default_factory=dict)
+    classification: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Half:
+    """The held-out half of one split: its codes and covariates, and its values before and after."""
+
+    batches: tuple[str, ...]
+    codes: IntArray
+    covariates: FloatArray
+    before: FloatArray
+    after: FloatArray
 
 
 def evaluate_held_out(algorithm: Algorithm, dataset: Dataset, specification: Specification) -> HeldOut:
@@ -60,18 +88,21 @@ def evaluate_held_out(algorithm: Algorithm, dataset: Dataset, specification: Spe
     if np.bincount(codes).min() < 2 * SMALLEST_HALF:
         return HeldOut(False, f"A batch has fewer than {2 * SMALLEST_HALF} scans, too few to split.", seed)
     random = np.random.default_rng(seed)
-    relaxed = replace(
-        specification,
-        batch_size=BatchSizePolicy(2, 2, 2, 2, 1),
-        overlap=OverlapPolicy(specification.overlap.warn_smd_above, 0.0),
-    )
+    relaxed = relaxed_for_parts(specification)
+    subjects = repeated_subjects(dataset, specification)
     splits: list[Split] = []
+    first: _Half | None = None
+    split_by = "scan"
     try:
         for _ in range(SPLITS):
-            splits.append(_split(algorithm, dataset, relaxed, *_halves(codes, random)))
+            halves = None if subjects is None else _halves_of_subjects(codes, subjects.codes, random)
+            split_by = "subject" if halves is not None else "scan"
+            split, half = _split(algorithm, dataset, relaxed, *(halves or _halves(codes, random)))
+            splits.append(split)
+            first = first or half
     except HarmonizationRefused as refusal:
         return HeldOut(False, f"A half of the data cannot be harmonized: {refusal.detail}", seed)
-    held_out_scans = len(codes) - int(sum(np.bincount(codes) // 2))
+    assert first is not None
     return HeldOut(
         True,
         "",
@@ -80,8 +111,53 @@ def evaluate_held_out(algorithm: Algorithm, dataset: Dataset, specification: Spe
         _median([split.fitted_after for split in splits]),
         _median([split.held_out_before for split in splits]),
         _median([split.held_out_after for split in splits]),
-        float(codes.max() / (held_out_scans - 1)),
+        noise_floor(len(first.codes), int(codes.max()) + 1, first.covariates.shape[1]),
+        split_by,
+        dataset.values.shape[1],
+        *_further(first, seed),
     )
+
+
+def relaxed_for_parts(specification: Specification) -> Specification:
+    """Return the plan with the limits on batch sizes and overlap lowered, to fit parts of what passed them."""
+    return replace(
+        specification,
+        batch_size=BatchSizePolicy(2, 2, 2, 2, 1),
+        overlap=OverlapPolicy(specification.overlap.warn_smd_above, 0.0),
+    )
+
+
+def noise_floor(scans: int, batches: int, covariates: int) -> float:
+    """Return the partial eta squared to expect of batches that do not differ."""
+    return float((batches - 1) / max(scans - 1 - covariates, 1))
+
+
+def _further(half: _Half, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the distance between covariances and the classification in a held-out half, before and after."""
+    usable = usable_columns(half.before, half.after)
+    tables = [values[:, usable] for values in (half.before, half.after)]
+    distances = [
+        covariance_distance(values, half.codes, half.covariates, half.batches, seed) for values in tables
+    ]
+    classified: list[Classification] = [
+        classify_batches(values, half.codes, half.covariates, seed) for values in tables
+    ]
+    return (
+        _distances(*distances),
+        dict(zip(("before", "after"), (item.to_json() for item in classified), strict=True)),
+    )
+
+
+def _distances(before: CovarianceDistance, after: CovarianceDistance) -> dict[str, Any]:
+    return {
+        "evaluable": before.evaluable and after.evaluable,
+        "reason": before.reason or after.reason,
+        "before": before.distance,
+        "after": after.distance,
+        "expected": after.expected,
+        "p_before": before.p,
+        "p_after": after.p,
+    }
 
 
 def _halves(codes: IntArray, random: np.random.Generator) -> tuple[IntArray, IntArray]:
@@ -95,27 +171,58 @@ def _halves(codes: IntArray, random: np.random.Generator) -> tuple[IntArray, Int
     return chosen, np.setdiff1d(np.arange(len(codes)), chosen)
 
 
+def _halves_of_subjects(
+    codes: IntArray, subjects: IntArray, random: np.random.Generator
+) -> tuple[IntArray, IntArray] | None:
+    """Return the rows of half of the subjects of each first batch, and the rest; None where a part is too small."""
+    first_rows = np.unique(subjects, return_index=True)[1]
+    chosen = np.zeros(len(first_rows), dtype=bool)
+    home = codes[first_rows]
+    for batch in np.unique(home):
+        own = random.permutation(np.flatnonzero(home == batch))
+        chosen[own[: len(own) // 2]] = True
+    fit = np.flatnonzero(chosen[subjects])
+    rest = np.flatnonzero(~chosen[subjects])
+    batches = int(codes.max()) + 1
+    sizes = [np.bincount(codes[rows], minlength=batches).min() for rows in (fit, rest)]
+    return (fit, rest) if min(sizes) >= SMALLEST_HALF else None
+
+
 def _split(
     algorithm: Algorithm,
     dataset: Dataset,
     specification: Specification,
     fit_rows: IntArray,
     other_rows: IntArray,
-) -> Split:
+) -> tuple[Split, _Half]:
     fitted, other = dataset.select(fit_rows), dataset.select(other_rows)
     model = algorithm.fit(fitted, specification)
-    summaries = []
-    for part, values in (
-        (fitted, algorithm.apply(model, fitted).values),
-        (other, other.values),
-        (other, algorithm.apply(model, other).values),
-    ):
-        _, codes = batch_codes(part, specification)
-        tests = measure_batch_effects(
-            values, codes, code_covariates(part, model.coding), model.features, ranks_and_scales=False
+    corrected = np.asarray(algorithm.apply(model, other).values)
+    summaries = [
+        _summary(part, values, model.features, model.coding, specification)
+        for part, values in (
+            (fitted, np.asarray(algorithm.apply(model, fitted).values)),
+            (other, other.values),
+            (other, corrected),
         )
-        summaries.append(summarize(tests))
-    return Split(*summaries)
+    ]
+    batches, codes = batch_codes(other, specification)
+    half = _Half(batches, codes, code_covariates(other, model.coding), other.values, corrected)
+    return Split(*summaries), half
+
+
+def _summary(
+    part: Dataset,
+    values: FloatArray,
+    features: tuple[str, ...],
+    coding: CovariateCoding,
+    specification: Specification,
+) -> BatchSummary:
+    _, codes = batch_codes(part, specification)
+    tests = measure_batch_effects(
+        values, codes, code_covariates(part, coding), features, ranks_and_scales=False
+    )
+    return summarize(tests)
 
 
 def _median(summaries: list[BatchSummary]) -> float | None:
