@@ -1,0 +1,268 @@
+"""ComBat-GAM: ComBat that preserves bent effects of chosen covariates by penalized smooths.
+
+Sources: Pomponio et al., NeuroImage 208:116450 (2020); Beer et al., ComBatFamily (comfam with mgcv::gam); Wood, J R
+Stat Soc B 65:95 (2003) for the thin plate regression splines. Batches enter the regression unpenalized, so that
+pooled variance, shifts and scales are those of ComBat on its residuals.
+
+Agreement, on the published case of 34 features and 370 scans: with comfam and mgcv 1.8-41 within 1e-11 feature SD
+for GCV and for REML when `search` is "mgcv" (the default). With `search` "least", which takes each score's least value to
+the last bit, the difference from mgcv is 0.032 SD in the one feature where mgcv stops at a local minimum of GCV (0.061
+of REML), and 1e-3 SD (2e-3) elsewhere, through the shared prior.
+
+Limits: neuroHarmonize's engine (penalized B-splines, the penalty by a random five-fold split) is not reproduced:
+its seed alone moves a value by up to 0.035 mm, and its result lies 0.14 SD from mgcv's on that case. No missing
+values. The distinct values of the smoothed covariates are part of the model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from harmonization_app.algorithms import kernel, penalized_fit, penalty_mgcv
+from harmonization_app.algorithms.base import Capabilities, Dataset, Finding, FloatArray
+from harmonization_app.algorithms.combat import Combat
+from harmonization_app.algorithms.design import (
+    Design,
+    as_numbers,
+    build_design,
+    code_covariates,
+    select_features,
+)
+from harmonization_app.algorithms.model import CovariateCoding, Model
+from harmonization_app.algorithms.options import read_options
+from harmonization_app.algorithms.penalty import Problem, least_score
+from harmonization_app.algorithms.smooth import NULL_SPACE, Smooth, distinct_knots, place_smooth
+from harmonization_app.algorithms.specification import Specification, method_schema
+from harmonization_app.diagnostics.wording import listed, stops
+
+BASIS_SIZE = 10
+LARGEST_BASIS = 40
+STRAIGHT_BELOW = 1.01
+OPTIONS: dict[str, Any] = {
+    "smooths": {
+        "type": "object",
+        "minProperties": 1,
+        "additionalProperties": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                "basis_size": {
+                    "type": "integer",
+                    "minimum": NULL_SPACE + 1,
+                    "maximum": LARGEST_BASIS,
+                    "default": BASIS_SIZE,
+                    "description": "columns of the smooth, its constant and straight line among them",
+                }
+            },
+        },
+        "description": 'continuous covariates whose effect may bend, such as {"age": {"basis_size": 10}}',
+    },
+    "penalty": {
+        "enum": ["gcv", "reml"],
+        "default": "gcv",
+        "description": "criterion of the penalties: generalized cross-validation or restricted likelihood",
+    },
+    "search": {
+        "enum": ["mgcv", "least"],
+        "default": "mgcv",
+        "description": "stop where R's mgcv stops, or at the least score; the latter for one smooth",
+    },
+}
+
+
+class CombatGam(Combat):
+    """ComBat with penalized smooths of continuous covariates, their penalties chosen feature by feature."""
+
+    id: ClassVar[str] = "combat-gam"
+    version: ClassVar[str] = "1.0.0"
+    title: ClassVar[str] = "ComBat-GAM"
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        missing_values=False,
+        reference_batch=True,
+        train_apply=True,
+        nonparametric=True,
+        mean_only=True,
+        without_eb=True,
+    )
+    source_modules: ClassVar[tuple[str, ...]] = (
+        *Combat.source_modules,
+        "harmonization_app.algorithms.combat_gam",
+        "harmonization_app.algorithms.penalized_fit",
+        "harmonization_app.algorithms.penalty",
+        "harmonization_app.algorithms.penalty_mgcv",
+        "harmonization_app.algorithms.smooth",
+    )
+    limits: ClassVar[tuple[str, ...]] = (
+        "The flexibility of each smooth is chosen from the data, so a plan fixes the rule and not the curve; where "
+        "the curve itself must be fixed beforehand, use combat-spline.",
+        "Where one batch alone covers a part of the covariate's range, the curve there rests on that batch and its "
+        "effect cannot be told from the batch's.",
+        "Missing values are refused.",
+        "With the search of mgcv the penalties depend in the last digits on the units of the values, and a feature "
+        "may stop at a local minimum, as in mgcv; the search for the least score does neither.",
+        "The published engine of neuroHarmonize (random folds) is not reproduced: its seed moves its result.",
+        "The model holds the distinct values of each smoothed covariate, without the scans they belong to.",
+    )
+
+    def parameters_schema(self) -> dict[str, Any]:
+        schema = method_schema(OPTIONS)
+        schema["properties"]["options"]["required"] = ["smooths"]
+        return schema
+
+    def validate(self, dataset: Dataset, specification: Specification) -> tuple[Finding, ...]:
+        """Return the findings of the common gate and of the smooths."""
+        findings = super().validate(dataset, specification)
+        if stops(findings):
+            return findings
+        return (*_check_smooths(dataset, specification), *findings)
+
+    def covariate_columns(self, model: Model, dataset: Dataset) -> FloatArray:
+        """Return the plain covariate columns and, after them, those of the smooths."""
+        plain = code_covariates(dataset, model.coding)
+        return _expand(plain, model.coding, _stored_smooths(model))
+
+    def estimate(
+        self, dataset: Dataset, specification: Specification, findings: tuple[Finding, ...]
+    ) -> Model:
+        """Return the model of a dataset that passed `validate`, with its smooths and their penalties."""
+        dataset = select_features(dataset, specification.features)
+        options = read_options(self.parameters_schema(), specification)
+        design = build_design(dataset, specification)
+        smooths = {
+            name: place_smooth(as_numbers(dataset.covariates[name]), own.get("basis_size", BASIS_SIZE))
+            for name, own in options["smooths"].items()
+        }
+        columns = _columns(design, smooths)
+        grouping = kernel.group_rows(design.codes, len(design.batches))
+        search = _Search(options, smooths, design, dataset)
+        fitted = penalized_fit.fit(dataset.values, grouping, columns, search)
+        whole = replace(design, covariates=columns.values)
+        model = self.conclude(dataset, specification, whole, fitted.statistics, findings)
+        arrays = {**model.arrays, "log_penalties": fitted.log_penalties, "freedom": fitted.freedom}
+        for name, smooth in smooths.items():
+            arrays |= _stored(name, smooth)
+        shown = {name: _summary(own) for name, own in zip(smooths, fitted.freedom, strict=True)}
+        facts = {**model.facts, "smooths": shown, "penalty": options["penalty"], "search": options["search"]}
+        return replace(model, arrays=arrays, facts=facts)
+
+
+class _Search:
+    """The choice of penalties a plan asks for, with the start that mgcv's search needs, placed once."""
+
+    def __init__(
+        self, options: dict[str, Any], smooths: dict[str, Smooth], design: Design, dataset: Dataset
+    ) -> None:
+        self.options = options
+        self.smooths = smooths
+        self.values = [as_numbers(dataset.covariates[name]) for name in smooths]
+        self.dependent = int(any(level is not None for _, level in design.coding.columns))
+        bent = [name not in smooths for name, _ in design.coding.columns]
+        batches = (design.codes[:, None] == np.arange(len(design.batches))).astype(np.float64)
+        self.unpenalized = np.hstack([batches, design.covariates[:, bent]])
+        self.start: penalty_mgcv.Start | None = None
+
+    def __call__(self, problem: Problem) -> FloatArray:
+        if self.options["search"] == "least":
+            return least_score(problem, self.options["penalty"])
+        if self.start is None:
+            self.start = penalty_mgcv.place_start(
+                tuple(self.smooths.values()), self.values, self.unpenalized, problem, self.dependent
+            )
+        search = penalty_mgcv.gcv_search if self.options["penalty"] == "gcv" else penalty_mgcv.reml_search
+        return search(problem, self.start)
+
+
+def _columns(design: Design, smooths: dict[str, Smooth]) -> penalized_fit.Columns:
+    values = _expand(design.covariates, design.coding, smooths)
+    start, slices = design.covariates.shape[1], []
+    for smooth in smooths.values():
+        slices.append(slice(start, start + smooth.weights.shape[1]))
+        start = slices[-1].stop
+    penalties = tuple(smooth.penalty for smooth in smooths.values())
+    return penalized_fit.Columns(values, tuple(slices), penalties)
+
+
+def _expand(plain: FloatArray, coding: CovariateCoding, smooths: dict[str, Smooth]) -> FloatArray:
+    position = {name: index for index, (name, level) in enumerate(coding.columns) if level is None}
+    bent = [smooth.columns(plain[:, position[name]]) for name, smooth in smooths.items()]
+    return np.hstack([plain, *bent])
+
+
+def _stored(name: str, smooth: Smooth) -> dict[str, FloatArray]:
+    return {
+        f"smooth_{name}_knots": smooth.knots,
+        f"smooth_{name}_place": np.array([smooth.centre, smooth.spread]),
+        f"smooth_{name}_weights": smooth.weights,
+        f"smooth_{name}_penalty": smooth.penalty,
+    }
+
+
+def _stored_smooths(model: Model) -> dict[str, Smooth]:
+    smooths = {}
+    for name in model.specification.options["smooths"]:
+        knots, place, weights, penalty = (
+            model.arrays[f"smooth_{name}_{part}"] for part in ("knots", "place", "weights", "penalty")
+        )
+        smooths[name] = Smooth(knots, float(place[0]), float(place[1]), weights, penalty)
+    return smooths
+
+
+def _summary(freedom: FloatArray) -> dict[str, Any]:
+    """Return the effective degrees of freedom over the features, and how many of them are a straight line."""
+    known = freedom[~np.isnan(freedom)]
+    if not known.size:
+        return {"features": 0}
+    return {
+        "features": int(known.size),
+        "least_freedom": float(known.min()),
+        "median_freedom": float(np.median(known)),
+        "greatest_freedom": float(known.max()),
+        "straight": int(np.sum(known < STRAIGHT_BELOW)),
+    }
+
+
+def _check_smooths(dataset: Dataset, specification: Specification) -> list[Finding]:
+    smooths = specification.options["smooths"]
+    kinds = {covariate.name: covariate.kind for covariate in specification.covariates}
+    unfit = tuple(name for name in smooths if kinds.get(name) != "continuous")
+    if unfit:
+        message = (
+            f"Smooths are planned for {listed(unfit)}, which the plan does not name as continuous covariates."
+        )
+        return [Finding("smooth_covariate", "stop", message, columns=unfit)]
+    findings = []
+    if len(smooths) > 1 and specification.options.get("search") == "least":
+        message = "The search for the least score knows one smooth. Plan the search of mgcv, or one smooth."
+        findings.append(Finding("search_of_one_smooth", "stop", message, columns=tuple(smooths)))
+    columns = 0
+    for name, own in smooths.items():
+        size = own.get("basis_size", BASIS_SIZE)
+        columns += size - 1
+        distinct = len(distinct_knots(as_numbers(dataset.covariates[name])))
+        if distinct < size:
+            message = (
+                f"{name} has {distinct} different values and carries no smooth of {size} columns. Plan a "
+                "smaller basis_size, or the covariate without a smooth."
+            )
+            findings.append(Finding("smooth_too_few_values", "stop", message, columns=(name,)))
+    if not findings:
+        findings = _check_scans(dataset, specification, columns)
+    return findings
+
+
+def _check_scans(dataset: Dataset, specification: Specification, smooth_columns: int) -> list[Finding]:
+    design = build_design(dataset, specification)
+    straight = len(specification.options["smooths"])
+    needed = len(design.batches) + design.covariates.shape[1] - straight + smooth_columns
+    if len(dataset.rows) > needed:
+        return []
+    message = (
+        f"{len(dataset.rows)} scans do not determine {needed} coefficients of batches, covariates and smooths. "
+        "Plan a smaller basis_size."
+    )
+    return [
+        Finding("smooth_too_many_columns", "stop", message, columns=tuple(specification.options["smooths"]))
+    ]

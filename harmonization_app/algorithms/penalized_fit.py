@@ -1,0 +1,202 @@
+"""Least squares with batch indicators, plain covariates and penalized smooths, for all features at once.
+
+Batches and plain columns are eliminated first and the penalized columns made orthonormal, so that choosing the
+penalties of a feature needs its few projections only, and residuals follow without solving again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+
+from harmonization_app.algorithms.base import FloatArray
+from harmonization_app.algorithms.kernel import Grouping, Statistics, blocks, constant_columns
+from harmonization_app.algorithms.penalty import Problem
+
+# Residuals below this part of a feature's spread are rounding; no penalty is searched for such a feature.
+EXACT_RATIO = 1e-22
+
+Select = Callable[[Problem], FloatArray]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Columns:
+    """The columns of the covariate model [scans x columns] and which of them each smooth penalizes.
+
+    `smooths` are slices of the penalized columns, after all others; `penalties` their matrices in the columns'
+    own units.
+    """
+
+    values: FloatArray
+    smooths: tuple[slice, ...]
+    penalties: tuple[FloatArray, ...]
+
+    @property
+    def plain(self) -> int:
+        return self.smooths[0].start if self.smooths else self.values.shape[1]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PenalizedFit:
+    """Summaries as of kernel.fit_statistics, with `log_penalties` and `freedom` [smooths x features].
+
+    `freedom` counts the effective degrees of freedom of each smooth with its straight line; both are NaN where a
+    feature has no variance.
+    """
+
+    statistics: Statistics
+    log_penalties: FloatArray
+    freedom: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Basis:
+    """The columns within batches, scans sorted by batch: `plain` and `bent` are orthonormal and orthogonal.
+
+    `plain_back` turns projections on `plain` into coefficients, `bent_back` those on `bent`; `carried` [plain
+    columns x bent columns] is what a bent coefficient takes off the plain ones.
+    """
+
+    centre: FloatArray
+    scale: FloatArray
+    batch_centres: FloatArray
+    plain: FloatArray
+    bent: FloatArray
+    plain_back: FloatArray
+    bent_back: FloatArray
+    carried: FloatArray
+    penalties: FloatArray
+
+
+def fit(values: FloatArray, grouping: Grouping, columns: Columns, select: Select) -> PenalizedFit:
+    """Return the summaries of complete `values` [scans x features]; `select` gives the log penalties of a
+    problem.
+    """
+    scans, features = values.shape
+    basis = _orthonormal(columns, grouping)
+    batches = len(grouping.starts)
+    statistics = Statistics(
+        intercepts=np.empty((batches, features)),
+        coefficients=np.zeros((columns.values.shape[1], features)),
+        residual_squares=np.empty((batches, features)),
+        counts=np.repeat(grouping.counts[:, None].astype(np.float64), features, axis=1),
+        constant=np.zeros((batches, features), dtype=np.bool_),
+        uniform=np.zeros(features, dtype=np.bool_),
+        unusable=np.zeros(features, dtype=np.bool_),
+        centre=basis.centre,
+        scale=basis.scale,
+    )
+    shape = (len(columns.smooths), features)
+    result = PenalizedFit(statistics, np.full(shape, np.nan), np.full(shape, np.nan))
+    for block in blocks(features, scans):
+        _fit_block(values[grouping.order, block], block, grouping, basis, columns, select, result)
+    return result
+
+
+def _fit_block(
+    gathered: FloatArray,
+    block: slice,
+    grouping: Grouping,
+    basis: _Basis,
+    columns: Columns,
+    select: Select,
+    result: PenalizedFit,
+) -> None:
+    statistics = result.statistics
+    variances = gathered.var(axis=0)
+    means, residuals = _within_batches(gathered, grouping)
+    for batch, start, stop in grouping.spans():
+        statistics.constant[batch, block] = constant_columns(gathered[start:stop])
+    statistics.uniform[block] = constant_columns(gathered)
+    on_plain = basis.plain.T @ residuals
+    residuals -= basis.plain @ on_plain
+    signals = basis.bent.T @ residuals
+    residuals -= basis.bent @ signals
+    unexplained = np.einsum("sf,sf->f", residuals, residuals)
+    usable = ~statistics.uniform[block] & (unexplained > EXACT_RATIO * len(gathered) * variances)
+    kept = signals.copy()
+    if usable.any():
+        problem = Problem(
+            basis.penalties,
+            np.array([len(penalty) for penalty in columns.penalties], dtype=np.float64),
+            signals[:, usable],
+            unexplained[usable],
+            variances[usable],
+            len(gathered),
+            len(grouping.starts) + columns.plain,
+        )
+        log_penalties = select(problem)
+        kept[:, usable] = problem.coefficients(log_penalties)
+        chosen = np.arange(block.start, block.stop)[usable]
+        result.log_penalties[:, chosen] = log_penalties
+        result.freedom[:, chosen] = _freedom(basis, columns, log_penalties)
+    residuals += basis.bent @ (signals - kept)
+    np.multiply(residuals, residuals, out=residuals)
+    for batch, start, stop in grouping.spans():
+        statistics.residual_squares[batch, block] = residuals[start:stop].sum(axis=0)
+    bent = basis.bent_back @ kept
+    coefficients = np.vstack([basis.plain_back @ on_plain - basis.carried @ bent, bent])
+    statistics.coefficients[:, block] = coefficients
+    statistics.intercepts[:, block] = means - basis.batch_centres @ coefficients
+
+
+def _orthonormal(columns: Columns, grouping: Grouping) -> _Basis:
+    centre, scale = columns.values.mean(axis=0), columns.values.std(axis=0)
+    scale[scale == 0] = 1.0
+    batch_centres, within = _within_batches(((columns.values - centre) / scale)[grouping.order], grouping)
+    plain, plain_triangle = np.linalg.qr(within[:, : columns.plain])
+    bent = within[:, columns.plain :]
+    carried = np.zeros((columns.plain, bent.shape[1]))
+    # Twice, so that the penalized columns are orthogonal to the plain ones to the last digit.
+    for _ in range(2):
+        share = plain.T @ bent
+        bent = bent - plain @ share
+        carried += share
+    bent, triangle = np.linalg.qr(bent)
+    plain_back = scipy.linalg.solve_triangular(plain_triangle, np.eye(columns.plain))
+    back = scipy.linalg.solve_triangular(triangle, np.eye(len(triangle)))
+    penalties = np.zeros((len(columns.smooths), *back.shape))
+    for own, smooth, penalty in zip(penalties, columns.smooths, columns.penalties, strict=True):
+        rows = slice(smooth.start - columns.plain, smooth.stop - columns.plain)
+        own += back[rows].T @ (penalty / np.outer(scale[smooth], scale[smooth])) @ back[rows]
+    rotation = np.linalg.eigh(sum(own / np.trace(own) for own in penalties))[1]
+    return _Basis(
+        centre=centre,
+        scale=scale,
+        batch_centres=batch_centres,
+        plain=plain,
+        bent=bent @ rotation,
+        plain_back=plain_back,
+        bent_back=back @ rotation,
+        carried=plain_back @ carried,
+        penalties=np.stack([rotation.T @ own @ rotation for own in penalties]),
+    )
+
+
+def _within_batches(values: FloatArray, grouping: Grouping) -> tuple[FloatArray, FloatArray]:
+    """Return the means [batches x columns] of rows sorted by batch, and the rows without their batch's mean."""
+    means = np.empty((len(grouping.starts), values.shape[1]))
+    within = np.empty(values.shape)
+    for batch, start, stop in grouping.spans():
+        means[batch] = values[start:stop].mean(axis=0)
+        np.subtract(values[start:stop], means[batch], out=within[start:stop])
+    return means, within
+
+
+def _freedom(basis: _Basis, columns: Columns, log_penalties: FloatArray) -> FloatArray:
+    """Return the effective degrees of freedom [smooths x features], the straight lines counted."""
+    if len(columns.smooths) == 1:
+        strengths = np.diag(basis.penalties[0])[:, None]
+        return 1.0 + np.sum(1.0 / (1.0 + np.exp(log_penalties) * strengths), axis=0, keepdims=True)
+    forward = np.linalg.inv(basis.bent_back)
+    found = np.empty(log_penalties.shape)
+    for feature, own in enumerate(log_penalties.T):
+        inner = np.eye(len(forward)) + np.tensordot(np.exp(own), basis.penalties, 1)
+        shares = np.diag(basis.bent_back @ np.linalg.solve(inner, forward))
+        for smooth, columns_of in enumerate(columns.smooths):
+            rows = slice(columns_of.start - columns.plain, columns_of.stop - columns.plain)
+            found[smooth, feature] = 1.0 + shares[rows].sum()
+    return found
