@@ -91,6 +91,7 @@ class NestedSearch(Nested):
         *Nested.source_modules,
         "harmonization_app.algorithms.k_sample",
         "harmonization_app.algorithms.nested_search",
+        "harmonization_app.algorithms.ranks",
     )
 
     def parameters_schema(self) -> dict[str, Any]:

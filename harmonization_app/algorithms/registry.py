@@ -18,6 +18,7 @@ from harmonization_app.algorithms.combat_spline import CombatSpline
 from harmonization_app.algorithms.control_features import ControlFeatures
 from harmonization_app.algorithms.covbat import CovBat
 from harmonization_app.algorithms.dcombat import DCombat
+from harmonization_app.algorithms.functional_normalization import FunctionalNormalization
 from harmonization_app.algorithms.gmm_combat import GMMCombat
 from harmonization_app.algorithms.longcombat import LongCombat
 from harmonization_app.algorithms.nested import Nested
@@ -48,6 +49,7 @@ ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType(
             ControlFeatures(),
             GlobalScaling(),
             ZScore(),
+            FunctionalNormalization(),
         )
     }
 )

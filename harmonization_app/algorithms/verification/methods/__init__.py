@@ -41,6 +41,7 @@ _MODULES: Mapping[str, str] = MappingProxyType(
         "combat-spline": "combat_spline",
         "control-features": "control_features",
         "dcombat": "dcombat",
+        "functional-normalization": "functional_normalization",
         "gmm-combat": "gmm_combat",
         "global-scaling": "baselines_scaling",
         "longcombat": "longcombat",
