@@ -8,7 +8,7 @@ papers print them (Johnson, Li, Rabinovic, Biostatistics 8:118 (2007), sections 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -109,6 +109,10 @@ class PlainResult:
     fit: PlainFit
 
 
+# A feature's values, the setting and the reference batch to grand mean, slopes and pooled standard deviation.
+Solve = Callable[[Array, Setting, str | None], tuple[float, Array, float]]
+
+
 def plain_combat(values: Array, batches: Sequence[str], covariates: Array, **modes: Any) -> PlainResult:
     """Return `values` [scans x features] harmonized over `batches`, preserving `covariates` [scans x columns], with
     one pool of all features. `modes` are those of `Modes`.
@@ -124,9 +128,15 @@ def plain_apply(result: PlainResult, values: Array, batches: Sequence[str], cova
 
 
 def plain_fit(
-    values: Array, batches: Sequence[str], covariates: Array, pools: Mapping[str, Columns], modes: Modes
+    values: Array,
+    batches: Sequence[str],
+    covariates: Array,
+    pools: Mapping[str, Columns],
+    modes: Modes,
+    solve: Solve | None = None,
 ) -> PlainFit:
-    """Return the parameters; `pools` are the columns that share priors, each column in one of them.
+    """Return the parameters; `pools` are the columns that share priors, each column in one of them; `solve` fits a
+    feature otherwise than by least squares.
 
     A feature with one value in all scans, with fewer than the minimum of observed scans in a batch, or whose observed
     scans do not determine the covariates' effects is left out.
@@ -137,7 +147,7 @@ def plain_fit(
     for column, own in enumerate(values.T):
         fit.left_out[column] = passes_through(own, setting, modes.minimum)
         if not fit.left_out[column]:
-            mean, slopes, sd = least_squares(own, setting, modes.reference)
+            mean, slopes, sd = (solve or least_squares)(own, setting, modes.reference)
             fit.grand_mean[column], fit.slopes[:, column], fit.sd[column] = mean, slopes, sd
             standard[column] = (own - mean - setting.scaled @ slopes) / sd
     iterations: dict[str, dict[str, int]] = {name: {} for name in pools}
