@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
@@ -34,6 +35,31 @@ JOB = "harmonization.run"
 FINAL = (RunState.REFUSED, RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED)
 
 
+@dataclass(frozen=True)
+class FrozenModel:
+    """The run whose model is used, and what is done with it; `batch` and `reason` where a batch is added."""
+
+    run: HarmonizationRun
+    mode: str
+    batch: str = ""
+    reason: str = ""
+
+    @classmethod
+    def of(cls, run: HarmonizationRun) -> FrozenModel | None:
+        """Return what a run used; None where it estimated a model of its own."""
+        if run.model_of is None:
+            return None
+        return cls(run.model_of, run.mode, run.added_batch, run.step_reason)
+
+    def to_fields(self) -> dict[str, Any]:
+        return {
+            "model_of": self.run,
+            "mode": self.mode,
+            "added_batch": self.batch,
+            "step_reason": self.reason,
+        }
+
+
 def start_run(
     *,
     actor: Any,
@@ -42,10 +68,11 @@ def start_run(
     specification: Mapping[str, Any] | None = None,
     rerun_of: HarmonizationRun | None = None,
     exploratory: str = "",
+    frozen: FrozenModel | None = None,
 ) -> HarmonizationRun:
     """Store a run and enqueue it. It is primary only under the plan in force and before data lock.
 
-    `exploratory` is a reason that makes it exploratory in any case.
+    `exploratory` is a reason that makes it exploratory in any case; `frozen` names the model that is used.
     Raises NotAllowed, InvalidInput, PlanInvalid, Conflict.
     """
     trial = feature_set.trial
@@ -73,6 +100,7 @@ def start_run(
             exploratory_reason=why,
             rerun_of=rerun_of,
             created_by=actor,
+            **(frozen.to_fields() if frozen else {}),
         )
         job = enqueue(
             JOB, key=str(row.pk), arguments={"run_id": str(row.pk)}, scope=trial.pk, requested_by=actor
@@ -83,7 +111,14 @@ def start_run(
             actor=actor,
             action="harmonization_run.started",
             obj=row,
-            new={"kind": row.kind, "plan": str(plan.pk) if plan else "", "feature_set": feature_set.digest},
+            new={
+                "kind": row.kind,
+                "mode": row.mode,
+                "plan": str(plan.pk) if plan else "",
+                "feature_set": feature_set.digest,
+                **({"model_of": str(frozen.run.pk), "batch": frozen.batch} if frozen else {}),
+            },
+            reason=frozen.reason if frozen else "",
         )
     return row
 
@@ -178,6 +213,7 @@ def rerun(*, actor: Any, run: HarmonizationRun) -> HarmonizationRun:
         specification=None if plan else run.specification,
         rerun_of=run,
         exploratory=run.exploratory_reason,
+        frozen=FrozenModel.of(run),
     )
 
 
