@@ -10,6 +10,7 @@ from harmonization_app.algorithms.base import Dataset, Finding
 from harmonization_app.algorithms.chain import check_chain
 from harmonization_app.algorithms.registry import get_algorithm
 from harmonization_app.algorithms.specification import Specification
+from harmonization_app.algorithms.table import examined
 from harmonization_app.diagnostics.blinding import check_blinding
 from harmonization_app.diagnostics.feature_table import ROW_KEY_SEPARATOR
 from harmonization_app.diagnostics.wording import stops
@@ -43,7 +44,7 @@ def prepare(parsed: PlanDocument, feature_set: FeatureSet, former: RowDecisions 
         decisions, findings = decide_rows(parsed, feature_set, whole)
     else:
         decisions, findings = former, [_TAKEN_OVER]
-    dataset = apply_decisions(whole, decisions)
+    dataset = examined(apply_decisions(whole, decisions))
     findings += _blinding(parsed, feature_set.trial, dataset)
     return Prepared(dataset, decisions, tuple(findings), _calibration(parsed, whole, decisions))
 

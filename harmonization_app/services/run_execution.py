@@ -1,127 +1,182 @@
-"""Carrying out a harmonization run: prepare, gate, harmonize, diagnose, cross-check, store."""
+"""Carrying out a harmonization run: prepare, gate, harmonize, diagnose, cross-check, sensitivity, store."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from django.utils import timezone
 
-from harmonization_app.algorithms.base import Dataset, Result
+from harmonization_app.algorithms.base import Finding, HarmonizationRefused
+from harmonization_app.algorithms.chain import CALIBRATION, MAIN, ChainResult
 from harmonization_app.algorithms.environment import numerical_environment, one_blas_thread
 from harmonization_app.algorithms.model import save_model
 from harmonization_app.algorithms.registry import get_algorithm
-from harmonization_app.algorithms.verification.crosscheck import cross_check
 from harmonization_app.diagnostics.wording import stops
 from harmonization_app.models import HarmonizationRun, RunState
+from harmonization_app.offline.computation import Computation, compute
 from harmonization_app.plan_document import PlanDocument, parse_plan
 from harmonization_app.services.algorithm import DigestDiffers, require_present_code
-from harmonization_app.services.preparation import prepare_dataset
+from harmonization_app.services.fresh_process import compute_in_fresh_process
+from harmonization_app.services.plan import locked_version
+from harmonization_app.services.preparation import Prepared, check_prepared, prepare
 from harmonization_app.services.run import FINAL, finish_run
+from harmonization_app.services.run_checks import check_again, cross_check_findings, equality_of
 from harmonization_app.services.run_output import (
     dataset_digest,
     harmonized_csv,
     plain_json,
-    read_harmonized,
     values_digest,
     zip_model,
 )
+from harmonization_app.services.run_rows import RowDecisions
 from hub.core.canonical import canonical_json
-from hub.core.errors import HubError
 from hub.core.jobs.heartbeat import JobContext
-from hub.core.storage.blobs import get_blob, put_blob
+from hub.core.jobs.services import JobCancelled
+from hub.core.storage.blobs import put_blob
+
+Changes = dict[str, Any]
 
 
 def execute_run(context: JobContext, *, run_id: str) -> None:
-    """Carry out a queued run; refused by the gate, failed and succeeded are all final and kept."""
-    row = HarmonizationRun.objects.select_related("feature_set", "algorithm_version", "trial").get(pk=run_id)
+    """Carry out a queued run; refused by the gate, failed, cancelled and succeeded are all final and kept."""
+    row = HarmonizationRun.objects.select_related(
+        "feature_set__trial", "algorithm_version", "trial", "plan", "rerun_of"
+    ).get(pk=run_id)
     if row.state in FINAL:
         return
     HarmonizationRun.objects.filter(pk=run_id).update(state=RunState.RUNNING, started_at=timezone.now())
-    with one_blas_thread():
-        environment = numerical_environment()
-        _require_locked_digests(row, environment.digest)
-        parsed = parse_plan(row.specification)
-        dataset = prepare_dataset(parsed, row.feature_set)
-        algorithm = get_algorithm(parsed.algorithm)
-        context.progress(0.1, "checking the assumptions")
-        findings = algorithm.validate(dataset, parsed.specification)
-        changes: dict[str, Any] = {
-            "gate": [finding.to_json() for finding in findings],
-            "environment": environment.to_json(),
-            "input_digest": dataset_digest(dataset),
-        }
-        if stops(findings):
-            refusal = " ".join(finding.message for finding in findings if finding.severity == "stop")
-            finish_run(row, RunState.REFUSED, refusal, changes)
-            return
-        context.progress(0.3, "estimating the batch effects")
-        result = algorithm.harmonize(dataset, parsed.specification)
-        context.progress(0.6, "diagnosing before and after")
-        report = algorithm.diagnose(dataset, parsed.specification, result)
-        changes |= _outputs(row, parsed, dataset, result, report.to_json())
-    context.progress(0.95, "storing the results")
-    finish_run(row, RunState.SUCCEEDED, "", changes)
+    try:
+        with one_blas_thread():
+            state, reason, changes = _carry_out(context, row)
+        context.progress(0.95, "storing the results")
+    except JobCancelled:
+        finish_run(row, RunState.CANCELLED, "Cancelled on request.", {})
+        raise
+    finish_run(row, state, reason, changes)
 
 
-def _require_locked_digests(row: HarmonizationRun, environment_digest: str) -> None:
+def _carry_out(context: JobContext, row: HarmonizationRun) -> tuple[str, str, Changes]:
+    """Return the final state of a run, its reason, and what is stored with it."""
+    environment = numerical_environment()
+    parsed = parse_plan(row.specification)
+    _require_locked_digests(row, parsed, environment.digest)
+    context.progress(0.02, "reading the features and what is known of their images")
+    prepared = prepare(parsed, row.feature_set, _former_decisions(row))
+    context.progress(0.1, "checking the assumptions")
+    findings = check_prepared(parsed, prepared)
+    changes: Changes = {
+        "environment": environment.to_json(),
+        "input_digest": dataset_digest(prepared.dataset),
+        "row_decisions": prepared.decisions.to_json(),
+    }
+    if stops(findings):
+        return _refused(findings, changes)
+    context.progress(0.3, "estimating the batch effects")
+    try:
+        chain = _harmonize(context, row, parsed, prepared)
+    except HarmonizationRefused as refusal:
+        return _refused((*refusal.findings, *findings), changes)
+    context.progress(0.5, "computing the result a second time")
+    check = check_again(parsed.algorithm, prepared.dataset, chain)
+    primary = row.kind == HarmonizationRun.Kind.PRIMARY
+    findings += tuple(cross_check_findings(check, primary=primary))
+    changes |= {
+        "gate": [finding.to_json() for finding in findings],
+        "summary": _summary(row, parsed, prepared, chain, check),
+    }
+    if stops(findings):
+        return RunState.FAILED, _reasons(findings), changes
+    context.progress(0.6, "diagnosing before and after")
+    report = get_algorithm(parsed.algorithm).diagnose(chain.dataset, parsed.specification, chain.main)
+    diagnostics = report.to_json()
+    return RunState.SUCCEEDED, "", changes | _outputs(row, prepared, chain, diagnostics)
+
+
+def _require_locked_digests(row: HarmonizationRun, parsed: PlanDocument, environment_digest: str) -> None:
     """Raise DigestDiffers where code or environment is not what was locked; exploratory runs need the code."""
-    version = row.algorithm_version
-    require_present_code(version)
-    if row.kind == HarmonizationRun.Kind.PRIMARY and version.environment_digest != environment_digest:
-        raise DigestDiffers(
-            f"{version} was locked in another numerical environment ({version.environment_digest[:12]}…, here"
-            f" {environment_digest[:12]}…). Run it on a worker like the one it was verified on, or verify and lock"
-            " a version for this environment."
-        )
+    require_present_code(row.algorithm_version)
+    if row.kind != HarmonizationRun.Kind.PRIMARY:
+        return
+    for version in (row.algorithm_version, *(locked_version(name) for name in parsed.companions)):
+        if version.environment_digest != environment_digest:
+            raise DigestDiffers(
+                f"{version} was locked in another numerical environment ({version.environment_digest[:12]}…, here"
+                f" {environment_digest[:12]}…). Run it on a worker like the one it was verified on, or verify and"
+                " lock a version for this environment."
+            )
+        locked = row.plan.companions.get(version.algorithm) if row.plan is not None else None
+        if locked is not None and locked != version.code_digest:
+            raise DigestDiffers(
+                f"{version} is not the version that the plan was locked with. Amend the plan."
+            )
 
 
-def _outputs(
-    row: HarmonizationRun, parsed: PlanDocument, dataset: Dataset, result: Result, diagnostics: dict[str, Any]
+def _former_decisions(row: HarmonizationRun) -> RowDecisions | None:
+    """Return what the original of a repetition decided on rows: their images may have been judged anew since."""
+    return RowDecisions.from_json(row.rerun_of.row_decisions) if row.rerun_of is not None else None
+
+
+def _refused(findings: tuple[Finding, ...], changes: Changes) -> tuple[str, str, Changes]:
+    changes["gate"] = [finding.to_json() for finding in findings]
+    return RunState.REFUSED, _reasons(findings), changes
+
+
+def _reasons(findings: tuple[Finding, ...]) -> str:
+    return " ".join(finding.message for finding in findings if finding.severity == "stop")
+
+
+def _harmonize(
+    context: JobContext, row: HarmonizationRun, parsed: PlanDocument, prepared: Prepared
+) -> ChainResult:
+    """Return the result of each step; a repetition is computed in a process of its own."""
+    computation = Computation(
+        mode="fit",
+        algorithm=parsed.algorithm,
+        specification=parsed.specification,
+        dataset=prepared.dataset,
+        calibration=prepared.calibration,
+    )
+    if row.rerun_of is None:
+        return compute(computation)
+    return compute_in_fresh_process(
+        computation, lambda: context.progress(0.3, "computing in a process of its own")
+    ).result
+
+
+def _summary(
+    row: HarmonizationRun,
+    parsed: PlanDocument,
+    prepared: Prepared,
+    chain: ChainResult,
+    check: Mapping[str, Any],
 ) -> dict[str, Any]:
-    check = _cross_check(parsed, dataset, result)
-    identity = {"run": str(row.pk), "kind": row.kind, "exploratory_reason": row.exploratory_reason}
+    result = chain.main
     summary = {
         "values_digest": values_digest(result.values),
         "flags": {name: list(items) for name, items in result.flags.items()},
         "iterations": {pool: dict(counts) for pool, counts in result.iterations.items()},
-        "cross_check": check,
-        "rows": len(dataset.rows),
+        "cross_check": dict(check),
+        "rows": len(prepared.dataset.rows),
         "features": len(result.model.features),
-        "excluded": dict(parsed.exclude_rows),
+        "excluded": {**parsed.exclude_rows, **prepared.decisions.excluded},
+        "blinded": parsed.blinded,
     }
+    if chain.calibration is not None:
+        summary["calibration"] = plain_json(chain.calibration.facts)
     if row.rerun_of_id:
-        summary["equality"] = _equality(row, result)
+        summary["equality"] = equality_of(row, chain)
+    return summary
+
+
+def _outputs(
+    row: HarmonizationRun, prepared: Prepared, chain: ChainResult, diagnostics: dict[str, Any]
+) -> Changes:
+    """Return the digests of the stored files: harmonized table, models, diagnostics."""
+    identity = {"run": str(row.pk), "kind": row.kind, "exploratory_reason": row.exploratory_reason}
+    models = {step: save_model(model) for step, model in chain.models.items()}
     return {
-        "summary": summary,
-        "data_digest": put_blob(harmonized_csv(row, dataset, result)),
-        "model_digest": put_blob(zip_model(save_model(result.model), identity)),
+        "data_digest": put_blob(harmonized_csv(row, prepared.dataset, chain.main)),
+        "model_digest": put_blob(zip_model(models[MAIN], identity, models.get(CALIBRATION))),
         "diagnostics_digest": put_blob(canonical_json({**identity, **plain_json(diagnostics)})),
     }
-
-
-def _cross_check(parsed: PlanDocument, dataset: Dataset, result: Result) -> dict[str, Any]:
-    """Compute the result a second time by plain least squares; say so where that is not possible."""
-    try:
-        return cross_check(dataset, result, get_algorithm(parsed.algorithm).tolerance_sd).to_json()
-    except HubError as error:
-        return {"passed": None, "reason": error.detail}
-
-
-def _equality(row: HarmonizationRun, result: Result) -> dict[str, Any]:
-    """Compare a rerun with its original: equal bits, else the largest difference in feature SD."""
-    original = HarmonizationRun.objects.get(reruns=row)
-    bitwise = original.summary.get("values_digest") == values_digest(result.values)
-    iterations = {pool: dict(counts) for pool, counts in result.iterations.items()}
-    answer: dict[str, Any] = {
-        "of": str(original.pk),
-        "bitwise": bitwise,
-        "iterations_equal": original.summary.get("iterations") == iterations,
-    }
-    if not bitwise:
-        former = read_harmonized(get_blob(original.data_digest), len(result.values[0]))
-        sd = np.nanstd(result.values, axis=0)
-        answer["max_difference_sd"] = float(
-            np.nanmax(np.abs(former - result.values) / np.where(sd > 0, sd, 1.0))
-        )
-    return answer

@@ -49,14 +49,20 @@ def read_harmonized(content: bytes, columns: int) -> FloatArray:
     return np.array(cells, dtype=np.float64).reshape(len(rows), columns)
 
 
-def zip_model(files: ModelFiles, identity: Mapping[str, str]) -> bytes:
-    """Return model.json, model.npz and run.json as a zip archive; equal content gives equal bytes."""
+def zip_model(files: ModelFiles, identity: Mapping[str, str], calibration: ModelFiles | None = None) -> bytes:
+    """Return model.json, model.npz and run.json as a zip archive; equal content gives equal bytes.
+
+    A calibration that goes before the model lies in a folder of that name.
+    """
     buffer = io.BytesIO()
     members = {
         "model.json": files.document,
         "model.npz": files.arrays,
         "run.json": canonical_json(dict(identity)),
     }
+    if calibration is not None:
+        members["calibration/model.json"] = calibration.document
+        members["calibration/model.npz"] = calibration.arrays
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
             archive.writestr(zipfile.ZipInfo(name, _EPOCH), content)

@@ -89,10 +89,12 @@ def _series(parsed: PlanDocument, feature_set: FeatureSet) -> tuple[str, ...]:
 
 
 def _unknown_series(feature_set: FeatureSet, series: Sequence[str]) -> list[Finding]:
+    if not series or feature_set.origin == FeatureSet.Origin.QC_METRICS:
+        return []
     protocol = protocol_in_force(feature_set.trial_id)
     known = {item.key for item in protocol_spec(protocol).series} if protocol is not None else set()
     unknown = tuple(key for key in series if key not in known)
-    if not unknown or feature_set.origin == FeatureSet.Origin.QC_METRICS:
+    if not unknown:
         return []
     message = (
         f"The protocol in force expects no series {listed(unknown)}; image_rows.series can name: "
@@ -107,7 +109,9 @@ def _not_checked(images: Mapping[str, RowImages]) -> list[Finding]:
     unjudged = tuple(row for row, item in images.items() if item.known and not item.quality_judged)
     findings = []
     if pending:
-        message = f"Images of these rows are still being checked: {listed(pending)}. Wait until that has ended."
+        message = (
+            f"Images of these rows are still being checked: {listed(pending)}. Wait until that has ended."
+        )
         findings.append(Finding("images_being_checked", "stop", message, rows=pending))
     if unknown:
         message = (
