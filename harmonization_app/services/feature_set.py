@@ -121,7 +121,8 @@ def refuse_arms(trial: Trial, metadata: Mapping[str, Sequence[str]]) -> None:
 
 def _metadata_columns(content: bytes, described: TableMetadata) -> tuple[str, ...]:
     """Return the columns that are no features: named ones, and all unnamed ones once the features are named."""
-    first = content[:1_000_000].decode("utf-8-sig", errors="replace").splitlines()[:1]
+    end = content.find(b"\n")
+    first = content[: end if end >= 0 else None].decode("utf-8-sig", errors="replace").splitlines()[:1]
     header = [cell.strip() for cell in next(csv.reader(first), [])]
     named = {item["name"] for item in described.covariates} | set(described.other)
     if described.features:
