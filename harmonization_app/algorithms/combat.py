@@ -34,7 +34,7 @@ from harmonization_app.algorithms.location_scale import Moments, batch_effects, 
 from harmonization_app.algorithms.model import Model
 from harmonization_app.algorithms.options import check_parameters
 from harmonization_app.algorithms.specification import Specification, method_schema
-from harmonization_app.algorithms.table import examined
+from harmonization_app.algorithms.table import Labelled, examined
 from harmonization_app.diagnostics import gate
 from harmonization_app.diagnostics.gate_summary import take_statistics
 
@@ -147,9 +147,7 @@ class Combat(Algorithm):
         """Return the model of a dataset that passed `validate` with `findings`."""
         dataset = select_features(dataset, specification.features)
         design = self.design(dataset, specification)
-        statistics = take_statistics(dataset, design)
-        moments = standardize(dataset, design, statistics, specification)
-        return self._model(dataset, specification, design, statistics, moments, findings)
+        return self.conclude(dataset, specification, design, take_statistics(dataset, design), findings)
 
     def correct(self, model: Model, dataset: Dataset, findings: tuple[Finding, ...]) -> Result:
         """Return the corrected values of a dataset that passed `gate.check_apply` with `findings`."""
@@ -162,22 +160,34 @@ class Combat(Algorithm):
         values = kernel.apply_affine(dataset.values, grouping, covariates, batch_effects(arrays))
         return Result(values, model, findings, model.iterations, model.flags, model.facts)
 
+    def conclude(
+        self,
+        table: Labelled,
+        specification: Specification,
+        design: Design,
+        statistics: kernel.Statistics,
+        findings: tuple[Finding, ...],
+    ) -> Model:
+        """Return the model of a table from its statistics, however these were gathered."""
+        moments = standardize(table, design, statistics, specification)
+        return self._model(table, specification, design, statistics, moments, findings)
+
     def _model(
         self,
-        dataset: Dataset,
+        table: Labelled,
         specification: Specification,
         design: Design,
         statistics: kernel.Statistics,
         moments: Moments,
         findings: tuple[Finding, ...],
     ) -> Model:
-        estimates, iterations = shrink(moments, design, dataset, specification)
+        estimates, iterations = shrink(moments, design, table, specification)
         return Model(
             algorithm=self.id,
             version=self.version,
             specification=specification,
-            features=dataset.features,
-            units=dataset.units,
+            features=table.features,
+            units=table.units,
             batches=design.batches,
             batch_sizes=tuple(int(size) for size in design.batch_sizes),
             coding=design.coding,
@@ -191,19 +201,22 @@ class Combat(Algorithm):
                 "counts": moments.counts,
             },
             iterations=iterations,
-            flags=_flags(dataset, statistics, moments),
+            flags=_flags(table, statistics, moments),
             facts={
-                "scans": dataset.values.shape[0],
-                "features": dataset.values.shape[1],
-                "missing_cells": int(dataset.values.size - moments.counts.sum()),
+                "scans": len(table.rows),
+                "features": len(table.features),
+                "missing_cells": int(len(table.rows) * len(table.features) - moments.counts.sum()),
                 "findings": [finding.to_json() for finding in findings],
             },
         )
 
 
-def _flags(dataset: Dataset, statistics: kernel.Statistics, moments: Moments) -> dict[str, tuple[str, ...]]:
+def _flags(table: Labelled, statistics: kernel.Statistics, moments: Moments) -> dict[str, tuple[str, ...]]:
     """Return the features treated otherwise than the rest, by reason."""
-    names = np.array(dataset.features)
     partly = statistics.constant.any(axis=0) & ~statistics.uniform
     flagged = {**moments.passed_through, "constant_in_batch": partly}
-    return {code: tuple(names[mask].tolist()) for code, mask in flagged.items() if mask.any()}
+    return {
+        code: tuple(table.features[i] for i in np.flatnonzero(mask))
+        for code, mask in flagged.items()
+        if mask.any()
+    }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from harmonization_app.algorithms.base import Dataset, Finding, FloatArray, HarmonizationRefused, IntArray
+from harmonization_app.algorithms.base import Finding, FloatArray, HarmonizationRefused, IntArray
 from harmonization_app.algorithms.design import Design, feature_positions
 from harmonization_app.algorithms.empirical_bayes import (
     BatchMoments,
@@ -20,6 +20,7 @@ from harmonization_app.algorithms.empirical_bayes import (
 )
 from harmonization_app.algorithms.kernel import BatchEffects, BoolArray, Statistics
 from harmonization_app.algorithms.specification import Specification
+from harmonization_app.algorithms.table import Labelled
 
 # Residuals smaller than this part of a feature's own size are rounding, not variance.
 EXACT_FIT_RATIO = 1e-11
@@ -48,7 +49,7 @@ class Moments:
 
 
 def standardize(
-    dataset: Dataset, design: Design, statistics: Statistics, specification: Specification
+    table: Labelled, design: Design, statistics: Statistics, specification: Specification
 ) -> Moments:
     """Return standardized batch effects. Raises HarmonizationRefused where a feature has no residual
     variance.
@@ -61,7 +62,7 @@ def standardize(
         index = design.batches.index(specification.reference_batch)
         grand_mean = statistics.intercepts[index].copy()
         pooled = squares[index] / np.maximum(counts[index], 1.0)
-    passed = _passed_through(dataset, statistics, pooled, specification)
+    passed = _passed_through(table, statistics, pooled, specification)
     left_out = np.logical_or.reduce(list(passed.values()))
     pooled[left_out] = 1.0
     shift = (statistics.intercepts - grand_mean) / np.sqrt(pooled)
@@ -74,13 +75,13 @@ def standardize(
 
 
 def shrink(
-    moments: Moments, design: Design, dataset: Dataset, specification: Specification
+    moments: Moments, design: Design, table: Labelled, specification: Specification
 ) -> tuple[dict[str, FloatArray], dict[str, dict[str, int]]]:
     """Return shifts, scales [batches x features] and priors [pools x batches x 4], and steps by pool and
     batch. A reference batch has no prior: its scale is the pooled one, the same for all features.
     """
     shift, scale = moments.shift.copy(), moments.scale.copy()
-    pools = pool_columns(dataset, specification, ~moments.left_out)
+    pools = pool_columns(table, specification, ~moments.left_out)
     _require_shared_priors(pools, specification)
     priors = np.full((len(pools), len(design.batches), 4), np.nan)
     iterations: dict[str, dict[str, int]] = {pool: {} for pool in pools}
@@ -114,11 +115,11 @@ def shrink(
     return {**arrays, "priors": priors}, iterations
 
 
-def pool_columns(dataset: Dataset, specification: Specification, usable: BoolArray) -> dict[str, IntArray]:
+def pool_columns(table: Labelled, specification: Specification, usable: BoolArray) -> dict[str, IntArray]:
     """Return the usable columns of each feature pool; one pool named "all" where the plan names none."""
     if not specification.pools:
         return {"all": np.flatnonzero(usable)}
-    found = {pool.name: feature_positions(dataset, pool.features) for pool in specification.pools}
+    found = {pool.name: feature_positions(table, pool.features) for pool in specification.pools}
     return {name: columns[usable[columns]] for name, columns in found.items()}
 
 
@@ -142,7 +143,7 @@ def _shrink_batch(
 
 
 def _passed_through(
-    dataset: Dataset, statistics: Statistics, pooled: FloatArray, specification: Specification
+    table: Labelled, statistics: Statistics, pooled: FloatArray, specification: Specification
 ) -> dict[str, BoolArray]:
     level = np.sqrt((statistics.intercepts**2).mean(axis=0) + (statistics.coefficients**2).sum(axis=0))
     exact = ~(np.sqrt(pooled) > EXACT_FIT_RATIO * level)
@@ -152,7 +153,9 @@ def _passed_through(
     if specification.unusable_features == "refuse":
         refused |= lacking
     if refused.any():
-        raise HarmonizationRefused([_not_estimable(tuple(np.array(dataset.features)[refused].tolist()))])
+        raise HarmonizationRefused(
+            [_not_estimable(tuple(table.features[i] for i in np.flatnonzero(refused)))]
+        )
     return {"constant": statistics.uniform.copy(), "unusable": lacking}
 
 
@@ -165,10 +168,10 @@ def _require_shared_priors(pools: Mapping[str, IntArray], specification: Specifi
         raise HarmonizationRefused([Finding("too_few_features_for_eb", "stop", message)])
 
 
-def _require_finite(shift: FloatArray, scale: FloatArray, dataset: Dataset) -> None:
+def _require_finite(shift: FloatArray, scale: FloatArray, table: Labelled) -> None:
     faulty = ~(np.isfinite(shift) & np.isfinite(scale) & (scale > 0)).all(axis=0)
     if faulty.any():
-        raise HarmonizationRefused([_not_estimable(tuple(np.array(dataset.features)[faulty].tolist()))])
+        raise HarmonizationRefused([_not_estimable(tuple(table.features[i] for i in np.flatnonzero(faulty)))])
 
 
 def _not_estimable(features: tuple[str, ...]) -> Finding:
