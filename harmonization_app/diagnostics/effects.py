@@ -55,94 +55,125 @@ scope                {features, listed, columns_up_to, parts: {part: {features, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from harmonization_app.algorithms.base import Algorithm, Dataset, FloatArray, Result
-from harmonization_app.algorithms.design import build_design, select_features
+from harmonization_app.algorithms.base import Algorithm, Dataset, FloatArray, IntArray, Result
+from harmonization_app.algorithms.design import Design, build_design, feature_positions, select_features
 from harmonization_app.algorithms.specification import Specification
-from harmonization_app.diagnostics.batch_tests import (
-    BatchSummary,
-    BatchTest,
-    measure_batch_effects,
-    summarize,
-)
 from harmonization_app.diagnostics.classification import Classification, classify_batches
 from harmonization_app.diagnostics.covariate_effects import (
     CovariateEffect,
     CovariateEffects,
     covariate_effects,
 )
+from harmonization_app.diagnostics.gate_counts import level_counts, subject_counts
+from harmonization_app.diagnostics.group_contrast import group_contrasts
+from harmonization_app.diagnostics.headline import headline
 from harmonization_app.diagnostics.heldout import HeldOut, evaluate_held_out
+from harmonization_app.diagnostics.method_notes import flags_of, limits_of, plain_facts
 from harmonization_app.diagnostics.movers import Movers, find_movers
-from harmonization_app.diagnostics.projection import Projection, project, usable_columns
-from harmonization_app.diagnostics.scope import LISTED
+from harmonization_app.diagnostics.projection import usable_columns
+from harmonization_app.diagnostics.repeatability import TravellingSubjects, measure_travelling
+from harmonization_app.diagnostics.scope import (
+    COLUMNS_UP_TO,
+    RANK_CELLS,
+    REFIT_CELLS,
+    Part,
+    draw,
+    draw_features,
+    narrowed,
+    part_of,
+)
 from harmonization_app.diagnostics.stability import Stability, measure_stability
-from harmonization_app.diagnostics.subjects import repeated_subjects
+from harmonization_app.diagnostics.stages import Drawn, Stage, listed_features, measure_stage
+from harmonization_app.diagnostics.subjects import Subjects, repeated_subjects
 from harmonization_app.diagnostics.within_subject import WithinSubject, measure_within_subject
 
 IN_SAMPLE_NOTE = "Tests on the fitted data look perfect whatever a method does; read the held-out figures."
+# Mixed models are refitted on few features: each takes as long as hundreds of least squares.
+MIXED_MODEL_FEATURES = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """Batch effects on one state of the values, and their projection."""
-
-    tests: tuple[BatchTest, ...]
-    summary: BatchSummary
-    projection: Projection | None
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "tests": [test.to_json() for test in self.tests],
-            "summary": self.summary.to_json(),
-            "projection": self.projection.to_json() if self.projection else None,
-        }
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class EffectsReport:
     """Before and after, in-sample; the covariates' effects; the movers; and the held-out evidence."""
 
     scans: int
-    batches: tuple[tuple[str, int], ...]
+    batches: tuple[Mapping[str, Any], ...]
+    repeated: Subjects | None
+    features: int
+    listed: IntArray
     before: Stage
     after: Stage
     effects: CovariateEffects
+    contrasts: tuple[Mapping[str, Any], ...]
     movers: Movers
     held_out: HeldOut
     classified_before: Classification
     classified_after: Classification
     stability: Stability
     within_subject: WithinSubject | None
+    travelling: TravellingSubjects | None
+    limits: tuple[str, ...]
+    flags: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    parts: Mapping[str, Part]
 
     @property
     def covariates(self) -> tuple[CovariateEffect, ...]:
         """The effects on the listed features one by one."""
-        return self.effects.listed(range(min(LISTED, len(self.effects.features))))
+        return self.effects.listed(self.listed)
 
     def to_json(self) -> dict[str, Any]:
+        """Return the document described above."""
+        evidence = headline(
+            self.held_out, self.stability, self.travelling, self.before.summary, self.after.summary
+        )
         return {
             "scans": self.scans,
-            "batches": [{"batch": batch, "scans": size} for batch, size in self.batches],
+            "batches": [dict(item) for item in self.batches],
+            "repeated": _repeated(self.repeated),
+            "headline": evidence,
             "in_sample": {
                 "note": IN_SAMPLE_NOTE,
-                "before": self.before.to_json(),
-                "after": self.after.to_json(),
+                "before": self.before.to_json(self.listed),
+                "after": self.after.to_json(self.listed),
             },
+            "held_out": self.held_out.to_json(),
             "covariates": [effect.to_json() for effect in self.covariates],
             "covariate_effects": self.effects.to_json(),
+            "group_contrast": [dict(item) for item in self.contrasts],
             "movers": self.movers.to_json(),
-            "held_out": self.held_out.to_json(),
             "classification": {
                 "before": self.classified_before.to_json(),
                 "after": self.classified_after.to_json(),
             },
             "stability": self.stability.to_json(),
             "within_subject": self.within_subject.to_json() if self.within_subject else None,
+            "travelling_subjects": self.travelling.to_json() if self.travelling else None,
+            "limits": list(self.limits),
+            "flags": dict(self.flags),
+            "facts": dict(self.facts),
+            "scope": {
+                "features": self.features,
+                "listed": len(self.listed),
+                "columns_up_to": COLUMNS_UP_TO,
+                "parts": {name: part.to_json() for name, part in self.parts.items()},
+            },
         }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Small:
+    """The drawn features that harmonizations are repeated on, with the plan narrowed to them and the values after."""
+
+    dataset: Dataset
+    specification: Specification
+    after: FloatArray
 
 
 def compare(
@@ -153,35 +184,102 @@ def compare(
     `dataset` is the one the result was computed from; it passed the gate, so labels and covariates are whole.
     """
     dataset = select_features(dataset, result.model.features)
-    design = build_design(dataset, specification)
-    columns = usable_columns(dataset.values, result.values)
-
-    def stage(values: FloatArray) -> Stage:
-        tests = measure_batch_effects(values, design.codes, design.covariates, dataset.features)
-        projection = project(values, design.codes, design.batches, dataset.rows, columns)
-        return Stage(tests, summarize(tests), projection)
+    design, after, seed = build_design(dataset, specification), np.asarray(result.values), specification.seed
+    subjects = repeated_subjects(dataset, specification)
+    drawn = _drawn(dataset.values, after, seed)
+    small = _small(algorithm, dataset, specification, after)
+    reference = specification.reference_batch
 
     def classified(values: FloatArray) -> Classification:
-        return classify_batches(values[:, columns], design.codes, design.covariates, specification.seed)
+        return classify_batches(values[:, drawn.usable], design.codes, design.covariates, seed)
 
+    before_stage = measure_stage(dataset.values, dataset, design, drawn, reference, seed)
+    listed = listed_features(before_stage.tests)
+    effects = covariate_effects(
+        dataset.values,
+        after,
+        design.codes,
+        design.covariates,
+        design.coding.column_names,
+        dataset.features,
+        subjects,
+    )
     return EffectsReport(
         scans=len(dataset.rows),
-        batches=tuple(zip(design.batches, (int(size) for size in design.batch_sizes), strict=True)),
-        before=stage(dataset.values),
-        after=stage(result.values),
-        effects=covariate_effects(
-            dataset.values,
-            result.values,
-            design.codes,
-            design.covariates,
-            design.coding.column_names,
-            dataset.features,
-            repeated_subjects(dataset, specification),
-        ),
-        movers=find_movers(dataset, np.asarray(result.values)),
-        held_out=evaluate_held_out(algorithm, dataset, specification),
+        batches=_batch_table(dataset, design, specification),
+        repeated=subjects,
+        features=len(dataset.features),
+        listed=listed,
+        before=before_stage,
+        after=measure_stage(after, dataset, design, drawn, reference, seed),
+        effects=effects,
+        contrasts=tuple(group_contrasts(effects, design.coding, listed)),
+        movers=find_movers(dataset, after, seed),
+        held_out=evaluate_held_out(algorithm, small.dataset, small.specification),
         classified_before=classified(dataset.values),
-        classified_after=classified(result.values),
-        stability=measure_stability(algorithm, dataset, specification),
-        within_subject=measure_within_subject(dataset, specification, np.asarray(result.values)),
+        classified_after=classified(after),
+        stability=measure_stability(algorithm, small.dataset, small.specification),
+        within_subject=measure_within_subject(small.dataset, small.specification, small.after),
+        travelling=measure_travelling(algorithm, small.dataset, small.specification, small.after),
+        limits=limits_of(algorithm, result),
+        flags=flags_of(result),
+        facts=plain_facts(result),
+        parts=_parts(dataset, drawn, small, seed),
     )
+
+
+def _drawn(before: FloatArray, after: FloatArray, seed: int) -> Drawn:
+    features = draw_features(before.shape, RANK_CELLS, seed)
+    return Drawn(features, features[usable_columns(before[:, features], after[:, features])])
+
+
+def _small(algorithm: Algorithm, dataset: Dataset, specification: Specification, after: FloatArray) -> _Small:
+    drawn = draw_features(dataset.values.shape, REFIT_CELLS, specification.seed)
+    if algorithm.capabilities.longitudinal:
+        drawn = drawn[draw(len(drawn), MIXED_MODEL_FEATURES, specification.seed)]
+    own, narrow = narrowed(dataset, specification, drawn)
+    return _Small(own, narrow, after[:, feature_positions(dataset, own.features)])
+
+
+def _batch_table(
+    dataset: Dataset, design: Design, specification: Specification
+) -> tuple[Mapping[str, Any], ...]:
+    subjects = subject_counts(dataset, design, specification)
+    levels = level_counts(dataset, design)
+    return tuple(
+        {
+            "batch": batch,
+            "scans": int(design.batch_sizes[code]),
+            "subjects": None if subjects is None else int(subjects[code]),
+            "levels": {
+                name: {level: int(counts[code]) for level, counts in by_level.items()}
+                for name, by_level in levels.items()
+            },
+        }
+        for code, batch in enumerate(design.batches)
+    )
+
+
+def _parts(dataset: Dataset, drawn: Drawn, small: _Small, seed: int) -> dict[str, Part]:
+    shape = dataset.values.shape
+    whole = Part(shape[1], shape[1], shape[0])
+    ranked = part_of(drawn.features, shape, seed)
+    refitted = part_of(range(len(small.dataset.features)), shape, seed)
+    multivariate = Part(len(drawn.usable), shape[1], shape[0], f"complete and varying, of {ranked.chosen}")
+    return {
+        "partial_f": whole,
+        "rank_and_scale_tests": ranked,
+        "covariate_effects": whole,
+        "multivariate": multivariate,
+        "movers": whole,
+        "held_out": refitted,
+        "stability": refitted,
+        "within_subject": refitted,
+        "travelling_subjects": refitted,
+    }
+
+
+def _repeated(subjects: Subjects | None) -> dict[str, Any] | None:
+    if subjects is None:
+        return None
+    return {"subjects": subjects.count, "scans": len(subjects.codes), "source": subjects.source}

@@ -1,8 +1,9 @@
 """What a harmonization would be without one batch, and whether a known effect comes through it.
 
-Both harmonize again: leave-one-batch-out once per batch (at most 25), the spike-in once; tables of more than 250,000
-cells are judged on evenly spaced features, mixed models on 8 of them. They are evidence on the method, not tests on its
-own result.
+Both harmonize again: leave-one-batch-out twice per batch (at most 25), the spike-in once; large tables are judged on
+drawn features (scope.py), mixed models on 8 of them. They are evidence on the method, not tests on its own result.
+How far the other scans move when a batch is left out is set beside how far they move when as many scans are left out
+of all batches at random: what is above that is the batch's own doing.
 """
 
 from __future__ import annotations
@@ -13,22 +14,26 @@ from typing import Any
 import numpy as np
 
 from harmonization_app.algorithms.base import Algorithm, Dataset, FloatArray, HarmonizationRefused, IntArray
-from harmonization_app.algorithms.design import batch_codes, select_features
-from harmonization_app.algorithms.kernel import BoolArray
+from harmonization_app.algorithms.design import batch_codes
 from harmonization_app.algorithms.specification import Specification
+from harmonization_app.diagnostics.heldout import relaxed_for_parts
 
-MOST_BATCHES, MOST_CELLS = 25, 250_000
-MIXED_MODEL_FEATURES = 8
+MOST_BATCHES = 25
 SPIKE_SD = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """One batch left out: median and greatest move of the other scans' values (SD), or why it was refused."""
+    """One batch left out: median and greatest move of the other scans' values (SD), or why it was refused.
+
+    `expected_move_sd` is the median move when as many scans of all batches, drawn by the seed, are left out; None
+    where that cannot be.
+    """
 
     batch: str
     median_move_sd: float | None
     greatest_move_sd: float | None
+    expected_move_sd: float | None = None
     reason: str = ""
 
 
@@ -54,6 +59,7 @@ class Stability:
     left_out: tuple[LeftOut, ...]
     reason: str
     spike_in: SpikeIn
+    features: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -61,42 +67,37 @@ class Stability:
 
 def measure_stability(algorithm: Algorithm, dataset: Dataset, specification: Specification) -> Stability:
     """Return the evidence for a dataset that passed the gate, drawn by the plan's seed."""
-    most = max(20, MOST_CELLS // max(len(dataset.rows), 1))
-    if algorithm.capabilities.longitudinal:
-        most = MIXED_MODEL_FEATURES
-    dataset, specification = _narrowed(dataset, specification, most)
     batches, codes = batch_codes(dataset, specification)
+    features = dataset.values.shape[1]
     try:
-        whole = algorithm.harmonize(dataset, specification).values
+        whole = np.asarray(algorithm.harmonize(dataset, specification).values)
     except HarmonizationRefused as refusal:
         reason = f"The features drawn cannot be harmonized: {refusal.detail}"
-        return Stability((), reason, SpikeIn(False, reason))
+        return Stability((), reason, SpikeIn(False, reason), features)
     spike = _spike_in(algorithm, dataset, specification, codes, whole)
     if len(batches) < 3:
-        return Stability((), "With two batches none can be left out.", spike)
+        return Stability((), "With two batches none can be left out.", spike, features)
     if len(batches) > MOST_BATCHES:
-        return Stability(
-            (), f"With more than {MOST_BATCHES} batches none is left out, to bound the time.", spike
-        )
-    left_out = tuple(
-        _without(algorithm, dataset, specification, batch, codes != index, whole)
-        for index, batch in enumerate(batches)
-    )
-    return Stability(left_out, "", spike)
+        reason = f"With more than {MOST_BATCHES} batches none is left out, to bound the time."
+        return Stability((), reason, spike, features)
+    random = np.random.default_rng(specification.seed)
+    left_out = []
+    for index, batch in enumerate(batches):
+        found = _without(algorithm, dataset, specification, batch, np.flatnonzero(codes != index), whole)
+        others = _thinned(codes, int((codes == index).sum()), random)
+        null = _without(algorithm, dataset, relaxed_for_parts(specification), batch, others, whole)
+        left_out.append(replace(found, expected_move_sd=null.median_move_sd))
+    return Stability(tuple(left_out), "", spike, features)
 
 
-def _narrowed(dataset: Dataset, specification: Specification, most: int) -> tuple[Dataset, Specification]:
-    """Return the dataset with at most so many, evenly spaced features, and the plan without the others' names."""
-    if len(dataset.features) <= most:
-        return dataset, specification
-    at = np.unique(np.linspace(0, len(dataset.features) - 1, most).astype(int))
-    names = tuple(dataset.features[i] for i in at)
-    pools = tuple(
-        replace(pool, features=tuple(name for name in pool.features if name in set(names)))
-        for pool in specification.pools
-    )
-    kept = tuple(pool for pool in pools if pool.features)
-    return select_features(dataset, names), replace(specification, features=names, pools=kept)
+def _thinned(codes: IntArray, count: int, random: np.random.Generator) -> IntArray:
+    """Return the rows left when about `count` are taken out of all batches in proportion."""
+    share = count / len(codes)
+    kept = []
+    for batch in np.unique(codes):
+        own = random.permutation(np.flatnonzero(codes == batch))
+        kept.append(own[round(len(own) * share) :])
+    return np.sort(np.concatenate(kept))
 
 
 def _without(
@@ -104,14 +105,13 @@ def _without(
     dataset: Dataset,
     specification: Specification,
     batch: str,
-    kept: BoolArray,
+    rows: IntArray,
     whole: FloatArray,
 ) -> LeftOut:
-    rows = np.flatnonzero(kept)
     try:
-        values = algorithm.harmonize(dataset.select(rows), specification).values
+        values = np.asarray(algorithm.harmonize(dataset.select(rows), specification).values)
     except HarmonizationRefused as refusal:
-        return LeftOut(batch, None, None, refusal.detail)
+        return LeftOut(batch, None, None, None, refusal.detail)
     spread = np.nanstd(dataset.values, axis=0)
     moves = np.abs(values - whole[rows]) / np.where(spread > 0, spread, 1.0)
     return LeftOut(batch, float(np.nanmedian(moves)), float(np.nanmax(moves)))
@@ -131,12 +131,14 @@ def _spike_in(
         chosen[rows[: len(rows) // 2]] = True
     spread = np.nanstd(dataset.values, axis=0)
     varying = spread > 0
+    if not varying.any():
+        return SpikeIn(False, "No feature varies.")
     planted = np.where(chosen[:, None], SPIKE_SD * spread, 0.0)
     try:
         spiked = algorithm.harmonize(dataset.with_values(dataset.values + planted), specification).values
     except HarmonizationRefused as refusal:
         return SpikeIn(False, refusal.detail)
-    change = (spiked - whole)[:, varying]
+    change = (np.asarray(spiked) - whole)[:, varying]
     found = np.nanmean(change[chosen], axis=0) - np.nanmean(change[~chosen], axis=0)
     ratios = found / (SPIKE_SD * spread[varying])
     low, middle, high = (float(np.quantile(ratios, part)) for part in (0.025, 0.5, 0.975))

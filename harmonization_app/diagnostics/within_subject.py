@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from harmonization_app.algorithms.base import Dataset, FloatArray, IntArray
@@ -14,6 +15,23 @@ from harmonization_app.algorithms.kernel import BoolArray
 from harmonization_app.algorithms.specification import Specification
 
 FEWEST_PAIRS = 5
+# Successive scans closer than this part of the median gap say nothing of a change per unit of time.
+SHORTEST_GAP = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class BatchChange:
+    """The changes of subjects who stayed in one batch: medians over features of the mean change, before and after.
+
+    In SD of the feature before, per unit of time where the plan names it. Batches whose subjects are alike should
+    change alike.
+    """
+
+    batch: str
+    pairs: int
+    change_before_sd: float
+    change_after_sd: float
+    rank_order: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +51,8 @@ class WithinSubject:
     rank_order: float | None = None
     excess_before: float | None = None
     excess_after: float | None = None
+    time: str | None = None
+    by_batch: tuple[BatchChange, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -63,7 +83,40 @@ def measure_within_subject(
     excess: list[float | None] = [None, None]
     if (~same).sum() >= FEWEST_PAIRS:
         excess = [_excess(change[:, usable], same) for change in (before_change, after_change)]
-    return WithinSubject(True, "", *counts, order, *excess)
+    spread = np.nanstd(dataset.values[:, usable], axis=0)
+    gaps = _gaps(dataset, specification, first, second)
+    whole = np.full(len(first), 1.0) if gaps is None else gaps
+    kept = same & (whole > SHORTEST_GAP * np.median(np.abs(whole)))
+    changes = [
+        change[kept][:, usable] / spread / whole[kept, None] for change in (before_change, after_change)
+    ]
+    time = None if gaps is None else specification.time
+    return WithinSubject(True, "", *counts, order, *excess, time, _by_batch(*changes, labels[first][kept]))
+
+
+def _gaps(
+    dataset: Dataset, specification: Specification, first: IntArray, second: IntArray
+) -> FloatArray | None:
+    """Return the time between successive scans; None where the plan names none or a time is missing."""
+    if specification.time not in dataset.covariates:
+        return None
+    time = as_numbers(dataset.covariates[str(specification.time)])
+    return None if np.isnan(time).any() else np.asarray(time[second] - time[first])
+
+
+def _by_batch(before: FloatArray, after: FloatArray, labels: npt.NDArray[np.str_]) -> tuple[BatchChange, ...]:
+    found = []
+    for batch in np.unique(labels):
+        own = labels == batch
+        pairs = int(own.sum())
+        order = None
+        if pairs >= FEWEST_PAIRS and (np.ptp(before[own], axis=0) > 0).all():
+            products = (_ranked(before[own]) * _ranked(after[own])).sum(axis=0)
+            known = products[np.isfinite(products)]
+            order = float(np.median(known)) if known.size else None
+        means = (float(np.median(change[own].mean(axis=0))) for change in (before, after))
+        found.append(BatchChange(str(batch), pairs, *means, order))
+    return tuple(found)
 
 
 def _pairs(dataset: Dataset, specification: Specification) -> tuple[IntArray, IntArray, int]:
@@ -87,7 +140,8 @@ def _ranked(changes: FloatArray) -> FloatArray:
     """Return ranks by column, centred and of length one, so that their products add up to Spearman's correlation."""
     ranks = stats.rankdata(changes, axis=0)
     ranks = ranks - ranks.mean(axis=0)
-    return np.asarray(ranks / np.sqrt((ranks**2).sum(axis=0)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(ranks / np.sqrt((ranks**2).sum(axis=0)))
 
 
 def _excess(changes: FloatArray, same: BoolArray) -> float:
