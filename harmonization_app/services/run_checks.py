@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from harmonization_app.algorithms.base import Dataset, Finding, Result
@@ -10,12 +11,27 @@ from harmonization_app.algorithms.phantom import PhantomCalibration
 from harmonization_app.algorithms.registry import get_algorithm
 from harmonization_app.algorithms.verification.crosscheck import cross_check
 from harmonization_app.models import HarmonizationRun
-from harmonization_app.offline.computation import compare
+from harmonization_app.offline.computation import Outcome, compare
 from harmonization_app.services.run_output import read_harmonized
-from hub.core.errors import InvalidInput
+from hub.core.canonical import digest
+from hub.core.errors import Conflict, InvalidInput
 from hub.core.storage.blobs import get_blob
 
 NOT_COMPUTED, DIFFERS = "cross_check_not_computed", "cross_check_differs"
+
+
+class StoredInputDiffers(Conflict):
+    code = "stored_input_differs"
+    title = "The stored input is not the one that the run was given"
+
+
+def require_same_input(run: HarmonizationRun, digest: str) -> None:
+    """Raise StoredInputDiffers unless `digest` is that of what `run` was given."""
+    if digest != run.input_digest:
+        raise StoredInputDiffers(
+            f"What is stored of run {run.pk} gives another input ({digest[:12]}…) than the run had"
+            f" ({run.input_digest[:12]}…). Nothing was repeated. Tell the administrator."
+        )
 
 
 def check_again(algorithm: str, raw: Dataset, chain: ChainResult) -> dict[str, Any]:
@@ -66,10 +82,21 @@ def _sd(difference: float | None) -> str:
     return "an unknown number of" if difference is None else f"{difference:.3g}"
 
 
-def equality_of(run: HarmonizationRun, chain: ChainResult) -> dict[str, Any]:
-    """Return how a repetition compares with its original: equal bits, else the largest difference in feature SD."""
+def equality_of(run: HarmonizationRun, outcome: Outcome) -> dict[str, Any]:
+    """Return how a repetition compares with its original: equal bits, else the largest difference in feature SD.
+
+    `process` and `worker` are the ids of the process that computed it and of the one that asked for it.
+    """
     original = HarmonizationRun.objects.get(reruns=run)
+    chain = outcome.result
     former = read_harmonized(get_blob(original.data_digest), len(chain.main.model.features))
     iterations = original.summary.get("iterations", {})
     values_digest = original.summary.get("values_digest", "")
-    return {"of": str(original.pk), **compare(former, iterations, chain, values_digest)}
+    same = digest(original.environment) == outcome.document["environment_digest"]
+    return {
+        "of": str(original.pk),
+        **compare(former, iterations, chain, values_digest),
+        "process": outcome.document["pid"],
+        "worker": os.getpid(),
+        "environment_equal": same,
+    }

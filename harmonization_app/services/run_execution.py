@@ -14,9 +14,10 @@ from harmonization_app.algorithms.model import save_model
 from harmonization_app.algorithms.registry import get_algorithm
 from harmonization_app.diagnostics.wording import stops
 from harmonization_app.models import HarmonizationRun, RunState
-from harmonization_app.offline.computation import Computation, compute
+from harmonization_app.offline.computation import Computation, Outcome, compute
 from harmonization_app.plan_document import PlanDocument, parse_plan
 from harmonization_app.services.algorithm import DigestDiffers, require_present_code
+from harmonization_app.services.application_execution import carry_out_application
 from harmonization_app.services.fresh_process import compute_in_fresh_process
 from harmonization_app.services.plan import locked_version
 from harmonization_app.services.preparation import Prepared, check_prepared, prepare
@@ -29,7 +30,7 @@ from harmonization_app.services.run_output import (
     values_digest,
     zip_model,
 )
-from harmonization_app.services.run_rows import RowDecisions
+from harmonization_app.services.stored_input import stored_preparation
 from hub.core.canonical import canonical_json
 from hub.core.jobs.heartbeat import JobContext
 from hub.core.jobs.services import JobCancelled
@@ -41,7 +42,7 @@ Changes = dict[str, Any]
 def execute_run(context: JobContext, *, run_id: str) -> None:
     """Carry out a queued run; refused by the gate, failed, cancelled and succeeded are all final and kept."""
     row = HarmonizationRun.objects.select_related(
-        "feature_set__trial", "algorithm_version", "trial", "plan", "rerun_of"
+        "feature_set__trial", "algorithm_version", "trial", "plan", "rerun_of", "model_of"
     ).get(pk=run_id)
     if row.state in FINAL:
         return
@@ -61,8 +62,14 @@ def _carry_out(context: JobContext, row: HarmonizationRun) -> tuple[str, str, Ch
     environment = numerical_environment()
     parsed = parse_plan(row.specification)
     _require_locked_digests(row, parsed, environment.digest)
+    if row.model_of is not None:
+        state, reason, stored = carry_out_application(row, lambda step: _computed(context, row, step))
+        return state, reason, {**stored, "environment": environment.to_json()}
     context.progress(0.02, "reading the features and what is known of their images")
-    prepared = prepare(parsed, row.feature_set, _former_decisions(row))
+    if row.rerun_of is None:
+        prepared = prepare(parsed, row.feature_set)
+    else:
+        prepared = stored_preparation(parsed, row.rerun_of)
     context.progress(0.1, "checking the assumptions")
     findings = check_prepared(parsed, prepared)
     changes: Changes = {
@@ -74,16 +81,17 @@ def _carry_out(context: JobContext, row: HarmonizationRun) -> tuple[str, str, Ch
         return _refused(findings, changes)
     context.progress(0.3, "estimating the batch effects")
     try:
-        chain = _harmonize(context, row, parsed, prepared)
+        outcome = _computed(context, row, _computation(parsed, prepared))
     except HarmonizationRefused as refusal:
         return _refused((*refusal.findings, *findings), changes)
+    chain = outcome.result
     context.progress(0.5, "computing the result a second time")
     check = check_again(parsed.algorithm, prepared.dataset, chain)
     primary = row.kind == HarmonizationRun.Kind.PRIMARY
     findings += tuple(cross_check_findings(check, primary=primary))
     changes |= {
         "gate": [finding.to_json() for finding in findings],
-        "summary": _summary(row, parsed, prepared, chain, check),
+        "summary": _summary(row, parsed, prepared, outcome, check),
     }
     if stops(findings):
         return RunState.FAILED, _reasons(findings), changes
@@ -112,11 +120,6 @@ def _require_locked_digests(row: HarmonizationRun, parsed: PlanDocument, environ
             )
 
 
-def _former_decisions(row: HarmonizationRun) -> RowDecisions | None:
-    """Return what the original of a repetition decided on rows: their images may have been judged anew since."""
-    return RowDecisions.from_json(row.rerun_of.row_decisions) if row.rerun_of is not None else None
-
-
 def _refused(findings: tuple[Finding, ...], changes: Changes) -> tuple[str, str, Changes]:
     changes["gate"] = [finding.to_json() for finding in findings]
     return RunState.REFUSED, _reasons(findings), changes
@@ -126,31 +129,33 @@ def _reasons(findings: tuple[Finding, ...]) -> str:
     return " ".join(finding.message for finding in findings if finding.severity == "stop")
 
 
-def _harmonize(
-    context: JobContext, row: HarmonizationRun, parsed: PlanDocument, prepared: Prepared
-) -> ChainResult:
-    """Return the result of each step; a repetition is computed in a process of its own."""
-    computation = Computation(
+def _computation(parsed: PlanDocument, prepared: Prepared) -> Computation:
+    return Computation(
         mode="fit",
         algorithm=parsed.algorithm,
         specification=parsed.specification,
         dataset=prepared.dataset,
         calibration=prepared.calibration,
     )
+
+
+def _computed(context: JobContext, row: HarmonizationRun, computation: Computation) -> Outcome:
+    """Return the result of each step; a repetition is computed in a process of its own."""
     if row.rerun_of is None:
-        return compute(computation)
+        return Outcome(compute(computation), {})
     return compute_in_fresh_process(
         computation, lambda: context.progress(0.3, "computing in a process of its own")
-    ).result
+    )
 
 
 def _summary(
     row: HarmonizationRun,
     parsed: PlanDocument,
     prepared: Prepared,
-    chain: ChainResult,
+    outcome: Outcome,
     check: Mapping[str, Any],
 ) -> dict[str, Any]:
+    chain = outcome.result
     result = chain.main
     summary = {
         "values_digest": values_digest(result.values),
@@ -165,7 +170,7 @@ def _summary(
     if chain.calibration is not None:
         summary["calibration"] = plain_json(chain.calibration.facts)
     if row.rerun_of_id:
-        summary["equality"] = equality_of(row, chain)
+        summary["equality"] = equality_of(row, outcome)
     return summary
 
 

@@ -249,16 +249,6 @@ def test_a_finished_run_never_changes(trial, people, features):
     assert run.state == RunState.SUCCEEDED
 
 
-def test_a_rerun_proves_equality(trial, people, features):
-    run = run_now(people, features, specification=plan_document())
-
-    again = run_services.rerun(actor=people.statistician, run=run)
-    run_execution.execute_run(job_context(), run_id=str(again.pk))
-
-    again.refresh_from_db()
-    assert again.summary["equality"] == {"of": str(run.pk), "bitwise": True, "iterations_equal": True}
-
-
 def locked_trial(trial, people):
     from tests.factories.locked import lock_versions
 
