@@ -74,9 +74,9 @@ def covariance_distance(
     null = np.stack([_distances(residuals, random.permutation(own), len(large)) for _ in range(PERMUTATIONS)])
     whole = null.mean(axis=1)
     excess = observed - null.mean(axis=0)
-    named = list(combinations([batches[i] for i in large], 2))
+    named = list(combinations([batches[int(i)] for i in large], 2))
     pairs = tuple(
-        Pair(*named[i], float(observed[i]), float(null[:, i].mean()))
+        Pair(named[i][0], named[i][1], float(observed[i]), float(null[:, i].mean()))
         for i in np.argsort(-excess, kind="stable")[:LISTED_PAIRS]
     )
     return CovarianceDistance(

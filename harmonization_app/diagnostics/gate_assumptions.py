@@ -8,7 +8,7 @@ Sci Rep 15:41508 (2025) (alike slopes); Johnson, Li, Rabinovic, Biostatistics 8:
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from harmonization_app.algorithms.base import Dataset, Finding, FloatArray
 from harmonization_app.algorithms.design import Design
@@ -42,8 +42,8 @@ def check_assumptions(dataset: Dataset, design: Design, specification: Specifica
         findings += check_slopes(values, names, products, design, subjects)
         findings += _influential(products, design, subjects)
     findings += check_residuals(values, names, dataset.rows, design, subjects)
-    if specification.eb and specification.parametric and columns.size >= FEWEST_FOR_PRIORS:
-        findings += _unfit_priors(products, design, specification)
+    if specification.eb and specification.parametric:
+        findings += _unfit_priors(products, names, design, specification)
     return findings
 
 
@@ -59,9 +59,10 @@ def _unlike_distributions(design: Design, subjects: Subjects | None) -> list[Fin
             continue
         column, unlike = covariates[:, index], {}
         for code, batch in enumerate(design.batches):
-            test = stats.ks_2samp(column[codes == code], column[codes != code])
-            if test.statistic > KS_DISTANCE and test.pvalue < KS_P:
-                unlike[batch] = float(test.statistic)
+            inside, outside = column[codes == code], column[codes != code]
+            distance = _two_sample_distance(inside, outside)
+            if distance > KS_DISTANCE and stats.ks_2samp(inside, outside).pvalue < KS_P:
+                unlike[batch] = distance
         if unlike:
             shown = listed([f"{batch} (D {distance:.2f})" for batch, distance in unlike.items()])
             message = (
@@ -107,40 +108,77 @@ def _influential(products: BatchProducts, design: Design, subjects: Subjects | N
     return [Finding("influential_batch", "warn", message, batches=tuple(influential))]
 
 
-def _unfit_priors(products: BatchProducts, design: Design, specification: Specification) -> list[Finding]:
-    """Return a warning for batches whose shifts or scales over features are far from the assumed priors."""
+def _unfit_priors(
+    products: BatchProducts, names: tuple[str, ...], design: Design, specification: Specification
+) -> list[Finding]:
+    """Return a warning by pool for batches whose shifts or scales over its features are far from the assumed priors."""
     gram, cross = products.gram.sum(axis=0), products.cross.sum(axis=0)
     slopes = np.linalg.solve(gram, cross) if len(gram) else cross
     explained = 2 * np.einsum("bcf,cf->bf", products.cross, slopes)
-    explained -= np.einsum("cf,bcd,df->bf", slopes, products.gram, slopes)
+    explained -= np.einsum("cf,bcd,df->bf", slopes, products.gram, slopes, optimize=True)
     residual = np.maximum(products.squares - explained, np.finfo(float).tiny)
     pooled = residual.sum(axis=0) / products.counts.sum()
     shift = products.means / np.sqrt(pooled)
     scale = residual / (products.counts[:, None] - 1.0).clip(1.0) / pooled
+    findings = []
+    for pool, columns in _pool_columns(names, specification).items():
+        if len(columns) < FEWEST_FOR_PRIORS:
+            continue
+        own = None if specification.mean_only else scale[:, columns]
+        findings += _unfit_pool(pool, shift[:, columns], own, design, specification)
+    return findings
+
+
+def _pool_columns(names: tuple[str, ...], specification: Specification) -> dict[str, list[int]]:
+    """Return the positions among `names` of each pool's features; one nameless pool where none are planned."""
+    if not specification.pools:
+        return {"": list(range(len(names)))}
+    position = {name: index for index, name in enumerate(names)}
+    return {
+        pool.name: [position[name] for name in pool.features if name in position]
+        for pool in specification.pools
+    }
+
+
+def _unfit_pool(
+    pool: str, shift: FloatArray, scale: FloatArray | None, design: Design, specification: Specification
+) -> list[Finding]:
     critical = PRIOR_CRITICAL / np.sqrt(shift.shape[1])
     unfit: dict[str, float] = {}
     for batch, label in enumerate(design.batches):
         if label == specification.reference_batch:
             continue
-        distances = [_distance(shift[batch], stats.norm(shift[batch].mean(), shift[batch].std(ddof=1)))]
-        centre, spread = scale[batch].mean(), scale[batch].var(ddof=1)
-        if not specification.mean_only and spread > 0:
-            shape, rate = 2 + centre**2 / spread, centre + centre**3 / spread
-            distances.append(_distance(scale[batch], stats.invgamma(shape, scale=rate)))
+        ordered = np.sort(shift[batch])
+        spread = ordered.std(ddof=1)
+        distances = [_distance(special.ndtr((ordered - ordered.mean()) / spread))] if spread > 0 else [0.0]
+        if scale is not None and scale[batch].var() > 0:
+            ordered = np.sort(scale[batch])
+            centre, variance = ordered.mean(), ordered.var(ddof=1)
+            shape, rate = 2 + centre**2 / variance, centre + centre**3 / variance
+            # The distribution function of the inverse gamma.
+            distances.append(_distance(special.gammaincc(shape, rate / ordered)))
         if max(distances) > critical:
             unfit[label] = max(distances)
     if not unfit:
         return []
     shown = listed([f"{label} (D {distance:.2f})" for label, distance in unfit.items()])
     message = (
-        f"Shifts or scales over the features do not follow the assumed priors in {shown}; above {critical:.2f} is not "
-        "chance. Separate unlike features into pools, or plan the non-parametric mode."
+        f"Shifts or scales over the features{f' of pool {pool}' if pool else ''} do not follow the assumed priors in "
+        f"{shown}; above {critical:.2f} is not chance. Separate unlike features into pools, or plan the non-parametric "
+        "mode."
     )
     return [Finding("priors_do_not_fit", "warn", message, batches=tuple(unfit))]
 
 
-def _distance(sample: FloatArray, distribution: stats.distributions.rv_frozen) -> float:
-    """Return the Kolmogorov-Smirnov distance of a sample from a distribution."""
-    ordered = distribution.cdf(np.sort(sample))
-    steps = np.arange(len(sample) + 1) / len(sample)
-    return float(max((steps[1:] - ordered).max(), (ordered - steps[:-1]).max()))
+def _distance(cumulative: FloatArray) -> float:
+    """Return the Kolmogorov-Smirnov distance of a sample, in order, whose distribution function is given at it."""
+    steps = np.arange(len(cumulative) + 1) / len(cumulative)
+    return float(max((steps[1:] - cumulative).max(), (cumulative - steps[:-1]).max()))
+
+
+def _two_sample_distance(first: FloatArray, second: FloatArray) -> float:
+    """Return the Kolmogorov-Smirnov distance of two samples."""
+    first, second = np.sort(first), np.sort(second)
+    both = np.concatenate([first, second])
+    below = np.searchsorted(first, both, "right") / len(first)
+    return float(np.abs(below - np.searchsorted(second, both, "right") / len(second)).max())

@@ -5,7 +5,7 @@ One pass by blocks of features; quantiles are taken of at most four million cell
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -64,7 +64,7 @@ class Movers:
     largest: tuple[Mover, ...]
     turned_non_positive: tuple[Mover, ...]
     cells_turned_non_positive: int
-    distribution: dict[str, list[float]] = field(default_factory=dict)
+    distribution: Mapping[str, Sequence[float]] = field(default_factory=dict)
     implausible: tuple[Implausible, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def find_movers(dataset: Dataset, after: FloatArray, seed: int = 0) -> Movers:
         largest=largest,
         turned_non_positive=positive.listed if positive else (),
         cells_turned_non_positive=positive.cells if positive else 0,
-        distribution={"edges_sd": list(EDGES_SD), "cells": tally.histogram.tolist()},
+        distribution={"edges_sd": list(EDGES_SD), "cells": [int(count) for count in tally.histogram]},
         implausible=found,
     )
 

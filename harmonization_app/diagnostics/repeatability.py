@@ -116,11 +116,11 @@ def measure_travelling(
     before, values = before[:, usable], values[:, usable]
     spread = np.nanstd(dataset.values[:, usable], axis=0)
     own = np.unique(subjects.codes[rows], return_inverse=True)[1]
-    agreements = [_agreement(part, own, codes[rows], spread) for part in (before, values)]
-    if agreements[0] is None or agreements[1] is None:
+    first, second = (_agreement(part, own, codes[rows], spread) for part in (before, values))
+    if first is None or second is None:
         return TravellingSubjects(False, "Too few scans for as many subjects and batches.", *counts)
     pairs = _pairs(before / spread, values / spread, own, codes[rows], batches)
-    return TravellingSubjects(True, "", *counts, held_out, note, *agreements, pairs)
+    return TravellingSubjects(True, "", *counts, held_out, note, first, second, pairs)
 
 
 def _travelling_rows(

@@ -80,18 +80,20 @@ def measure_within_subject(
         return WithinSubject(False, "No feature is complete and changes within subjects.", *counts)
     ranks = [_ranked(change[same][:, usable]) for change in (before_change, after_change)]
     order = float(np.median((ranks[0] * ranks[1]).sum(axis=0)))
-    excess: list[float | None] = [None, None]
-    if (~same).sum() >= FEWEST_PAIRS:
-        excess = [_excess(change[:, usable], same) for change in (before_change, after_change)]
+    enough = (~same).sum() >= FEWEST_PAIRS
+    excess = [
+        _excess(change[:, usable], same) if enough else None for change in (before_change, after_change)
+    ]
     spread = np.nanstd(dataset.values[:, usable], axis=0)
     gaps = _gaps(dataset, specification, first, second)
     whole = np.full(len(first), 1.0) if gaps is None else gaps
     kept = same & (whole > SHORTEST_GAP * np.median(np.abs(whole)))
-    changes = [
+    before_rate, after_rate = (
         change[kept][:, usable] / spread / whole[kept, None] for change in (before_change, after_change)
-    ]
+    )
     time = None if gaps is None else specification.time
-    return WithinSubject(True, "", *counts, order, *excess, time, _by_batch(*changes, labels[first][kept]))
+    by_batch = _by_batch(before_rate, after_rate, labels[first][kept])
+    return WithinSubject(True, "", *counts, order, excess[0], excess[1], time, by_batch)
 
 
 def _gaps(
@@ -114,8 +116,8 @@ def _by_batch(before: FloatArray, after: FloatArray, labels: npt.NDArray[np.str_
             products = (_ranked(before[own]) * _ranked(after[own])).sum(axis=0)
             known = products[np.isfinite(products)]
             order = float(np.median(known)) if known.size else None
-        means = (float(np.median(change[own].mean(axis=0))) for change in (before, after))
-        found.append(BatchChange(str(batch), pairs, *means, order))
+        means = [float(np.median(change[own].mean(axis=0))) for change in (before, after)]
+        found.append(BatchChange(str(batch), pairs, means[0], means[1], order))
     return tuple(found)
 
 
