@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harmonization_app.selectors.feature_set import Distribution
+from harmonization_app.selectors.feature_set import BatchProfile, Distribution
 from harmonization_app.selectors.run import FeatureEffect
 
 MOST_FEATURES = 40
@@ -43,6 +44,38 @@ def distribution_chart(groups: Sequence[Distribution], feature: str, unit: str) 
                 "itemStyle": {"color": "tone:active", "opacity": 0.45},
             },
         ],
+    }
+
+
+def profile_chart(profile: BatchProfile) -> Options:
+    """Return the standardized batch means as a map, features by batches, on a diverging scale."""
+    cells = [
+        [column, row, None if value is None else round(value, 3)]
+        for row, means in enumerate(profile.means_sd)
+        for column, value in enumerate(means)
+    ]
+    bound = max((abs(cell[2]) for cell in cells if cell[2] is not None), default=1.0)
+    bound = max(0.5, math.ceil(bound * 2) / 2)
+    return {
+        "tooltip": {"position": "top"},
+        "grid": {"left": 8, "right": 16, "top": 8, "bottom": 64, "containLabel": True},
+        "xAxis": {
+            "type": "category",
+            "data": list(profile.groups),
+            "axisLabel": {"rotate": 30 if len(profile.groups) > 6 else 0},
+        },
+        "yAxis": rows_axis(profile.features),
+        "visualMap": {
+            "min": -bound,
+            "max": bound,
+            "calculable": False,
+            "orient": "horizontal",
+            "left": "center",
+            "bottom": 0,
+            "text": [f"+{bound:g} SD", f"−{bound:g} SD"],
+            "inRange": {"color": ["tone:active", "tone:surface", "tone:bad"]},
+        },
+        "series": [{"type": "heatmap", "name": "batch mean (SD)", "data": cells}],
     }
 
 

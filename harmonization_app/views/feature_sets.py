@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.http import HttpRequest, HttpResponse
+from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST
@@ -16,15 +17,16 @@ from django_htmx.http import HttpResponseClientRedirect
 from harmonization_app.models import FeatureSet
 from harmonization_app.selectors import feature_set as selectors
 from harmonization_app.services import feature_set as services
-from harmonization_app.views.charts import distribution_chart
-from harmonization_app.views.pages import PAGE, harmonization_page, is_htmx, json_object, may
+from harmonization_app.views.charts import distribution_chart, profile_chart
+from harmonization_app.views.pages import PAGE, harmonization_page, is_htmx, json_object, may, picker
 from hub.core.csv_export import csv_response
 from hub.core.errors import InvalidInput
-from hub.core.storage.blobs import get_blob
+from hub.core.storage.blobs import blob_file, get_blob
 from sites_app.models import Trial
 from sites_app.views.trial_pages import get_visible
 
 _COLUMNS = ("name", "origin", "rows", "columns", "missing", "digest", "created_at", "id")
+COLUMNS = 100
 
 
 @harmonization_page
@@ -96,8 +98,14 @@ def feature_set_detail(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResp
         "groups": selectors.rows_by_group(row, by) if by else [],
         "group_columns": selectors.grouping_columns(row),
         "by": by,
+        "by_query": quote(by),
         "cells": row.row_count * row.column_count,
+        "covariates": selectors.covariate_names(row),
+        "columns": Paginator(selectors.columns_matching(row, request.GET.get("q", "")), COLUMNS).get_page(
+            request.GET.get("page")
+        ),
         "may": may(request, trial),
+        **_profile(row, by),
         **_distribution(request, row, by),
     }
     return render(request, "harmonization/feature_set.html", context)
@@ -112,10 +120,27 @@ def feature_set_distribution(request: HttpRequest, trial: Trial, pk: UUID) -> Ht
 
 
 @harmonization_page
-def feature_set_data(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
+def feature_set_features(request: HttpRequest, trial: Trial, pk: UUID) -> JsonResponse:
+    """The features of a set with unit and pool, or those whose name holds ?q= as suggestions."""
     row = _get(request, trial, pk)
-    response = HttpResponse(get_blob(row.data_digest), content_type="text/csv; charset=utf-8")
-    response["Content-Disposition"] = f'attachment; filename="features-{row.digest[:12]}.csv"'
+    if "q" not in request.GET:
+        return JsonResponse({"features": row.columns})
+    found = selectors.columns_matching(row, request.GET["q"])
+    return JsonResponse({"features": found[: selectors.SUGGESTED], "found": len(found)})
+
+
+@harmonization_page
+def feature_set_data(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse | FileResponse:
+    row = _get(request, trial, pk)
+    if row.origin == FeatureSet.Origin.MATRIX:
+        response: HttpResponse | FileResponse = FileResponse(
+            blob_file(row.data_digest).open("rb"), content_type="application/octet-stream"
+        )
+        ending = "npy"
+    else:
+        response = HttpResponse(get_blob(row.data_digest), content_type="text/csv; charset=utf-8")
+        ending = "csv"
+    response["Content-Disposition"] = f'attachment; filename="features-{row.digest[:12]}.{ending}"'
     return response
 
 
@@ -129,13 +154,23 @@ def _chosen_group(request: HttpRequest, row: FeatureSet) -> str:
     return wanted if wanted in columns else (columns[0] if columns else "")
 
 
+def _profile(row: FeatureSet, by: str) -> dict[str, Any]:
+    profile = selectors.batch_profile(row, by) if by else None
+    if profile is None:
+        return {"profile": None}
+    return {
+        "profile": profile,
+        "profile_options": profile_chart(profile),
+        "profile_rows": list(zip(profile.features, profile.means_sd, strict=True)),
+    }
+
+
 def _distribution(request: HttpRequest, row: FeatureSet, by: str) -> dict[str, Any]:
-    names = [column["name"] for column in row.columns]
-    wanted = request.GET.get("feature", "")
-    feature = wanted if wanted in names else (names[0] if names else "")
+    feature = request.GET.get("feature", "") or (row.columns[0]["name"] if row.columns else "")
     groups = selectors.distribution(row, feature, by) if by else []
     unit = next((column["unit"] for column in row.columns if column["name"] == feature), "")
     return {
+        "picker": picker(request, row, feature),
         "feature": feature,
         "unit": unit,
         "by": by,

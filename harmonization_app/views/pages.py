@@ -8,7 +8,9 @@ from functools import wraps
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 
+from harmonization_app.models import FeatureSet
 from harmonization_app.permissions import ANALYSTS, LOCKERS, READERS
 from hub.core.accounts.second_factor import has_second_factor
 from hub.core.errors import InvalidInput, NotAllowed
@@ -17,6 +19,8 @@ from sites_app.permissions import roles_in
 from sites_app.views.trial_pages import trial_page
 
 PAGE = 50
+# Up to so many features are offered in a list; from more of them one types a part of the name.
+LISTED = 300
 
 
 def harmonization_page(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
@@ -41,6 +45,17 @@ def may(request: HttpRequest, trial: Trial) -> dict[str, bool]:
         "analyse": bool(roles & ANALYSTS),
         "lock": bool(roles & LOCKERS),
         "otp": has_second_factor(request.user),
+    }
+
+
+def picker(request: HttpRequest, feature_set: FeatureSet, chosen: str) -> dict[str, Any]:
+    """Return what `_feature_picker.html` needs to choose one feature of few or of many."""
+    names = [column["name"] for column in feature_set.columns[:LISTED]]
+    return {
+        "names": names if feature_set.column_count <= LISTED else [],
+        "chosen": chosen,
+        "suggestions": reverse("feature-set-features", args=[feature_set.trial.code, feature_set.pk]),
+        "count": feature_set.column_count,
     }
 
 

@@ -142,6 +142,8 @@ def _editor(
         "feature_sets": feature_sets,
         "choices": [choices_of(row) for row in feature_sets],
         "methods": [describe(name) for name in ALGORITHMS],
+        # Stands for the chosen set in the address of its features, which the page's script fills in.
+        "nobody": UUID(int=0),
         "may": may(request, trial),
     }
     return render(request, "harmonization/plan_edit.html", context)

@@ -21,6 +21,7 @@ _feature_sets = [
     path("from-metrics/", feature_sets.feature_set_from_metrics, name="feature-set-from-metrics"),
     path("<uuid:pk>/", feature_sets.feature_set_detail, name="feature-set"),
     path("<uuid:pk>/data/", feature_sets.feature_set_data, name="feature-set-data"),
+    path("<uuid:pk>/features/", feature_sets.feature_set_features, name="feature-set-features"),
     path("<uuid:pk>/distribution/", feature_sets.feature_set_distribution, name="feature-set-distribution"),
 ]
 _algorithms = [

@@ -3,7 +3,8 @@
 const drawn = new Map();
 
 function tone(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(`--tone-${name}`).trim();
+  const variable = name === "surface" ? "--hub-surface" : `--tone-${name}`;
+  return getComputedStyle(document.documentElement).getPropertyValue(variable).trim();
 }
 
 function resolve(value) {

@@ -399,6 +399,7 @@ _page("POST t/<slug:trial_code>/feature-sets/new/", ANALYSTS, TRIAL)
 _page("POST t/<slug:trial_code>/feature-sets/from-metrics/", ANALYSTS, TRIAL)
 _page("GET t/<slug:trial_code>/feature-sets/<uuid:pk>/", HARMONIZATION, TRIAL, thing="feature_set")
 _page("GET t/<slug:trial_code>/feature-sets/<uuid:pk>/data/", HARMONIZATION, TRIAL, thing="feature_set")
+_page("GET t/<slug:trial_code>/feature-sets/<uuid:pk>/features/", HARMONIZATION, TRIAL, thing="feature_set")
 _page(
     "GET t/<slug:trial_code>/feature-sets/<uuid:pk>/distribution/", HARMONIZATION, TRIAL, thing="feature_set"
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -20,7 +21,7 @@ from harmonization_app.services import run as run_services
 from harmonization_app.services import run_execution
 from hub.core.models import Job
 from hub.demo.features import as_csv, metadata
-from sites_app.models import Role
+from sites_app.models import Role, Subject
 from tests.factories.locked import lock_versions
 from tests.factories.sites_app import PASSWORD, MembershipFactory, TrialFactory
 
@@ -162,8 +163,65 @@ def test_a_feature_set_shows_rows_by_batch_and_a_distribution(client, trial, peo
     )
     assert fragment.context["unit"] == "mm3"
     assert sum(len(group.values) for group in fragment.context["distribution"]) == 120
+    assert "No observed value of nothing" in (
+        page(
+            client, people.auditor, "feature-set-distribution", trial.code, features.pk, feature="nothing"
+        ).content.decode()
+    )
     data = page(client, people.auditor, "feature-set-data", trial.code, features.pk)
     assert data.content.startswith(b"subject,visit,")
+
+
+def test_a_feature_set_shows_covariates_and_how_far_batches_lie_apart(client, trial, people, features):
+    answer = page(client, people.auditor, "feature-set", trial.code, features.pk, by="batch")
+
+    assert answer.context["covariates"] == ["age", "sex", "diagnosis"]
+    age, sex, _ = answer.context["groups"][0].covariates
+    assert re.fullmatch(r"[\d.]+ ± [\d.]+ \([\d.]+ to [\d.]+\)", age)
+    assert re.fullmatch(r"F \d+, M \d+", sex)
+    profile = answer.context["profile"]
+    assert (len(profile.features), len(profile.groups), profile.examined) == (24, 6, 24)
+    widths = [max(means) - min(means) for means in profile.means_sd]
+    assert widths == sorted(widths, reverse=True)
+
+
+def test_features_are_suggested_by_a_part_of_their_name(client, trial, people, features):
+    address = ("feature-set-features", trial.code, features.pk)
+
+    everything = page(client, people.auditor, *address).json()
+    found = page(client, people.auditor, *address, q="hippocampus left").json()
+
+    assert len(everything["features"]) == 24
+    assert [item["name"] for item in found["features"]] == ["volume_hippocampus_left"]
+    assert found["found"] == 1
+
+
+def test_a_table_of_many_columns_is_imported_and_shown_by_pages(client, trial, people):
+    subjects = list(Subject.objects.filter(trial=trial).values_list("code", flat=True)[:8])
+    visit = trial.visit_definitions.first().code
+    names = [f"roi_{number:05d}" for number in range(20_000)]
+    lines = [",".join(["subject", "visit", "batch", *names])]
+    for index, subject in enumerate(subjects):
+        values = (f"{(index * 7 + column) % 13}.5" for column in range(len(names)))
+        lines.append(",".join([subject, visit, "PQ"[index % 2], *values]))
+    described = {"columns": [{"name": name, "unit": "mm"} for name in names], "metadata": ["batch"]}
+
+    answer = post(
+        client,
+        people.statistician,
+        "feature-set-new",
+        trial.code,
+        file=SimpleUploadedFile("wide.csv", "\n".join(lines).encode()),
+        name="Wide",
+        metadata=json.dumps(described),
+    )
+    shown = client.get(answer.url)
+
+    assert answer.status_code == 302
+    assert FeatureSet.objects.get(name="Wide").column_count == 20_000
+    assert len(shown.content) < 400_000
+    assert "data-suggest" in shown.content.decode()
+    assert len(page(client, people.statistician, "plan-new", trial.code).content) < 100_000
 
 
 def test_the_gate_answers_beside_the_editor(client, trial, people, features):
