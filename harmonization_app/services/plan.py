@@ -14,7 +14,7 @@ from harmonization_app.models import AlgorithmVersion, AlgorithmVersionState, Fe
 from harmonization_app.permissions import require_analyst, require_locker
 from harmonization_app.plan_document import PlanInvalid, parse_plan
 from harmonization_app.services.algorithm import register_algorithms, require_present_code
-from harmonization_app.services.preparation import check_prepared, prepare
+from harmonization_app.services.preparation import check_prepared, memory_finding, prepare
 from hub.core.audit.services import record
 from hub.core.canonical import digest
 from hub.core.errors import Conflict, InvalidInput
@@ -70,6 +70,9 @@ def check_document(
     if feature_set.trial_id != trial.pk:
         raise InvalidInput("The feature set belongs to another trial.")
     parsed = parse_plan(document)
+    memory = memory_finding(parsed, feature_set)
+    if memory.severity == "stop":
+        return (memory,)
     return check_prepared(parsed, prepare(parsed, feature_set))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harmonization_app.algorithms.base import Dataset, Finding
+from harmonization_app.algorithms.base import Dataset, Finding, Severity
 from harmonization_app.algorithms.chain import check_chain
 from harmonization_app.algorithms.registry import get_algorithm
 from harmonization_app.algorithms.specification import Specification
@@ -17,6 +17,7 @@ from harmonization_app.diagnostics.wording import stops
 from harmonization_app.models import FeatureSet
 from harmonization_app.plan_document import PlanDocument
 from harmonization_app.services.feature_set import ARM_NAMES, load_table
+from harmonization_app.services.run_memory import estimate_memory
 from harmonization_app.services.run_rows import RowDecisions, apply_decisions, decide_rows
 from hub.core.errors import InvalidInput
 from sites_app.models import Arm, Subject, Trial
@@ -46,6 +47,7 @@ def prepare(parsed: PlanDocument, feature_set: FeatureSet, former: RowDecisions 
         decisions, findings = former, [_TAKEN_OVER]
     dataset = examined(apply_decisions(whole, decisions))
     findings += _blinding(parsed, feature_set.trial, dataset)
+    findings.append(memory_finding(parsed, feature_set))
     return Prepared(dataset, decisions, tuple(findings), _calibration(parsed, whole, decisions))
 
 
@@ -86,6 +88,13 @@ def _sensitivity(parsed: PlanDocument, dataset: Dataset) -> list[Finding]:
             message = f"The sensitivity analysis by {analysis.algorithm} will be refused: {why}"
             findings.append(Finding("sensitivity_refused", "warn", message))
     return findings
+
+
+def memory_finding(parsed: PlanDocument, feature_set: FeatureSet) -> Finding:
+    """Return what the run would take of memory, a stop where that is more than it may."""
+    estimate = estimate_memory(parsed, feature_set)
+    severity: Severity = "info" if estimate.fits else "stop"
+    return Finding("memory", severity, estimate.sentence)
 
 
 def _blinding(parsed: PlanDocument, trial: Trial, dataset: Dataset) -> list[Finding]:

@@ -10,6 +10,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
+from harmonization_app.algorithms.registry import get_algorithm
 from harmonization_app.models import (
     AlgorithmVersion,
     AlgorithmVersionState,
@@ -19,8 +20,9 @@ from harmonization_app.models import (
     RunState,
 )
 from harmonization_app.permissions import require_analyst
-from harmonization_app.plan_document import parse_plan
+from harmonization_app.plan_document import PlanDocument, parse_plan
 from harmonization_app.services.algorithm import register_algorithms
+from harmonization_app.services.run_memory import estimate_memory, require_memory
 from harmonization_app.services.run_output import plain_json
 from hub.core.audit.services import record
 from hub.core.canonical import digest
@@ -83,12 +85,16 @@ def start_run(
         raise InvalidInput("The plan and the feature set belong to different trials.")
     document = dict(plan.document if plan is not None else specification or {})
     parsed = parse_plan(document)
+    estimate = estimate_memory(parsed, feature_set)
+    require_memory(estimate)
     with transaction.atomic():
         trial = Trial.objects.select_for_update(no_key=True).get(pk=trial.pk)
+        # What was read before may have been superseded since: a run under it would not be primary any more.
+        plan = HarmonizationPlan.objects.select_related("algorithm_version").get(pk=plan.pk) if plan else None
         version = (
             plan.algorithm_version if plan and plan.algorithm_version else _usable_version(parsed.algorithm)
         )
-        why = exploratory or _why_exploratory(plan, version, trial)
+        why = exploratory or _why_exploratory(plan, parsed, version, trial)
         row = HarmonizationRun.objects.create(
             trial=trial,
             plan=plan,
@@ -99,6 +105,7 @@ def start_run(
             kind=HarmonizationRun.Kind.EXPLORATORY if why else HarmonizationRun.Kind.PRIMARY,
             exploratory_reason=why,
             rerun_of=rerun_of,
+            estimate=estimate.to_json(),
             created_by=actor,
             **(frozen.to_fields() if frozen else {}),
         )
@@ -116,6 +123,7 @@ def start_run(
                 "mode": row.mode,
                 "plan": str(plan.pk) if plan else "",
                 "feature_set": feature_set.digest,
+                "blinded": parsed.blinded,
                 **({"model_of": str(frozen.run.pk), "batch": frozen.batch} if frozen else {}),
             },
             reason=frozen.reason if frozen else "",
@@ -131,13 +139,21 @@ def _usable_version(algorithm: str) -> AlgorithmVersion:
     return versions[0]
 
 
-def _why_exploratory(plan: HarmonizationPlan | None, version: AlgorithmVersion, trial: Trial) -> str:
+def _why_exploratory(
+    plan: HarmonizationPlan | None, parsed: PlanDocument, version: AlgorithmVersion, trial: Trial
+) -> str:
     if plan is None:
         return "no plan: the specification was given with the run"
     if plan.state != VersionState.LOCKED:
         return f"the plan is {plan.state}, not locked"
+    if get_algorithm(parsed.algorithm).exploratory:
+        return f"the algorithm {parsed.algorithm} is exploratory by its nature"
     if version.state != AlgorithmVersionState.LOCKED:
         return f"the algorithm version is {version.state}, not locked"
+    for name in parsed.companions:
+        locked = AlgorithmVersion.objects.filter(algorithm=name, state=AlgorithmVersionState.LOCKED)
+        if not locked.filter(code_digest=plan.companions.get(name, "")).exists():
+            return f"the version of {name} that the plan was locked with is locked no more"
     if trial.lock_state == LockState.LOCKED:
         return "post hoc: the data of the trial were locked before this run"
     return ""
@@ -170,6 +186,7 @@ def finish_run(row: HarmonizationRun, state: str, reason: str, changes: dict[str
                 "model": locked.model_digest,
                 "diagnostics": locked.diagnostics_digest,
                 "gate": digest(locked.gate),
+                "row_decisions": digest(locked.row_decisions),
             },
             reason=reason[:500],
         )

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -32,13 +32,18 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 def harmonized_csv(run: HarmonizationRun, dataset: Dataset, result: Result) -> bytes:
     """Return the harmonized table: keys, run and kind in every row, then the features, 17 significant digits."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*KEY_COLUMNS, *result.model.features])
+    whole = io.BytesIO()
+    whole.write(_line([*KEY_COLUMNS, *result.model.features]))
     for index, row in enumerate(dataset.rows):
         subject, _, visit = row.partition("|")
         cells = ["" if math.isnan(value) else f"{value:.17g}" for value in result.values[index].tolist()]
-        writer.writerow([subject, visit, dataset.batches[index], str(run.pk), run.kind, *cells])
+        whole.write(_line([subject, visit, dataset.batches[index], str(run.pk), run.kind, *cells]))
+    return whole.getvalue()
+
+
+def _line(cells: Sequence[str | None]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerow(cells)
     return text.getvalue().encode()
 
 

@@ -198,6 +198,11 @@ HUB_FREE_SPACE_FLOOR = env.float("HUB_FREE_SPACE_FLOOR", default=0.05)
 HUB_UPLOAD_LIMIT_BYTES = env.int("HUB_UPLOAD_LIMIT_BYTES", default=4 * 1024**3)
 # A CSV of measurements is read into memory; wider tables come as a matrix, which is read by pieces.
 HUB_TABLE_LIMIT_BYTES = env.int("HUB_TABLE_LIMIT_BYTES", default=512 * 1024**2)
+# A harmonization run that would need more is refused before it starts.
+HUB_RUN_MEMORY_LIMIT_MB = env.int("HUB_RUN_MEMORY_LIMIT_MB", default=4096)
+# From so many cells on ComBat goes by blocks of features, which so many further workers are asked to take.
+HUB_RUN_BLOCK_CELLS = env.int("HUB_RUN_BLOCK_CELLS", default=20_000_000)
+HUB_RUN_HELPERS = env.int("HUB_RUN_HELPERS", default=3)
 HUB_REQUEST_LIMIT_BYTES = env.int("HUB_REQUEST_LIMIT_BYTES", default=16 * 1024**2)
 FILE_UPLOAD_TEMP_DIR = env("HUB_UPLOAD_TEMP_DIR", default=None)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 16 * 1024**2
