@@ -18,7 +18,7 @@ import numpy as np
 from harmonization_app.algorithms import kernel
 from harmonization_app.algorithms.base import Capabilities, Dataset, Finding, FloatArray, IntArray, Result
 from harmonization_app.algorithms.combat import Combat
-from harmonization_app.algorithms.design import batch_codes, feature_positions
+from harmonization_app.algorithms.design import batch_codes, feature_positions, select_features
 from harmonization_app.algorithms.model import Model
 from harmonization_app.algorithms.options import read_options
 from harmonization_app.algorithms.specification import Specification, method_schema
@@ -76,6 +76,7 @@ class CovBat(Combat):
     ) -> Model:
         """Return ComBat's model with the components and the shift and scale of their scores by batch."""
         options = read_options(self.parameters_schema(), specification)
+        dataset = select_features(dataset, specification.features)
         model = super().estimate(dataset, specification, findings)
         combat = super().correct(model, dataset, findings)
         residuals = self._residuals(model, dataset, combat.values)

@@ -4,13 +4,15 @@ Source: Beer et al., NeuroImage 220:117129 (2020). The mixed model is fitted by 
 effects are then shrunk as in ComBat, with a fixed number of steps as published. Equal to the R package longCombat
 (git 9b3cc36, lme4 1.1-31) within 1e-7 feature SD on its four reference cases, singular random slopes included.
 
-Limits: takes no missing values; corrects only the scans it was fitted on, since a new subject's random effects are
-not known; batches that share no subject with any other are told apart from subjects by the covariates alone (a
-warning names them). A singular fit (no variance left for the slope, or for subjects) is flagged by feature.
+New scans of known batches are corrected by frozen fixed effects, variance ratios and batch effects. Their subjects'
+random effects are predicted from the scans given (best linear unbiased prediction), so that the model holds nothing of
+any subject; all fitted scans given together come back as when fitted. In 30 simulations (60 subjects fitted, 40 new
+ones, 3 scanners, 4 visits) 5 % of the jumps at scanner changes are left in the new subjects.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,22 +24,34 @@ from harmonization_app.algorithms.base import (
     Dataset,
     Finding,
     FloatArray,
-    HarmonizationRefused,
     IntArray,
     Result,
     require_no_stops,
 )
 from harmonization_app.algorithms.combat import Combat
-from harmonization_app.algorithms.design import Design, build_design, select_features
+from harmonization_app.algorithms.design import (
+    Design,
+    build_design,
+    code_covariates,
+    merged_labels,
+    select_features,
+)
 from harmonization_app.algorithms.empirical_bayes import estimate_prior
 from harmonization_app.algorithms.kernel import BoolArray
 from harmonization_app.algorithms.location_scale import pool_columns
 from harmonization_app.algorithms.longitudinal import (
     LongitudinalDesign,
+    check_columns,
     check_longitudinal,
     longitudinal_design,
 )
-from harmonization_app.algorithms.mixed_model import MixedFit, fit_random_intercept, fit_random_slope
+from harmonization_app.algorithms.mixed_model import (
+    FrozenFit,
+    MixedFit,
+    fit_random_intercept,
+    fit_random_slope,
+    predict,
+)
 from harmonization_app.algorithms.model import Model
 from harmonization_app.algorithms.options import check_parameters, read_options
 from harmonization_app.algorithms.specification import Specification, method_schema
@@ -70,19 +84,22 @@ class LongCombat(Algorithm):
     """ComBat for repeated scans of the same subjects."""
 
     id: ClassVar[str] = "longcombat"
-    version: ClassVar[str] = "1.0.0"
+    version: ClassVar[str] = "1.1.0"
     title: ClassVar[str] = "Longitudinal ComBat"
     tolerance_sd: ClassVar[float] = 2e-6
     capabilities: ClassVar[Capabilities] = Capabilities(
         missing_values=False,
         reference_batch=False,
-        train_apply=False,
+        train_apply=True,
         nonparametric=False,
         mean_only=False,
         without_eb=False,
         longitudinal=True,
     )
     limits: ClassVar[tuple[str, ...]] = (
+        "New scans are corrected with their subject's random effects predicted from the scans given: one "
+        "scan alone tells little of its subject, so the result depends a little on which scans are given "
+        "together. Give a subject's earlier scans along.",
         "Takes no missing values, no reference batch and no mean-only mode; a batch needs two scans at "
         "least and gains from about as many as in ComBat.",
         "Batches that share no subject with the others are told from their subjects by the covariates "
@@ -120,16 +137,29 @@ class LongCombat(Algorithm):
         return tuple(findings)
 
     def fit(self, dataset: Dataset, specification: Specification) -> Model:
-        """Estimate batch effects; the model documents them but cannot correct other scans."""
+        """Estimate batch effects. Raises HarmonizationRefused when `validate` stops."""
         return self.harmonize(dataset, specification).model
 
     def apply(self, model: Model, dataset: Dataset) -> Result:
-        """Refuse: the random effects of subjects that were not fitted are not known."""
-        message = (
-            "Longitudinal ComBat corrects the scans it was fitted on only: the random effects of other "
-            "subjects are not known. Fit a new version with all scans."
-        )
-        raise HarmonizationRefused([Finding("apply_not_supported", "stop", message)])
+        """Correct scans of known batches, their subjects' random effects predicted from the scans given."""
+        dataset = select_features(dataset, model.features)
+        options = read_options(self.parameters_schema(), model.specification)
+        findings = gate.check_apply(model, dataset, missing_values=False)
+        if not stops(findings):
+            findings = (*findings, *check_columns(dataset, model.specification, options))
+        require_no_stops(findings)
+        design = _known_design(model, dataset)
+        own = longitudinal_design(dataset, design, model.specification, options)
+        arrays, usable = model.arrays, model.arrays["usable"]
+        random = np.ones((len(dataset.rows), 1))
+        if options["random_slope"]:
+            random = np.column_stack([random, own.time])
+        frozen = FrozenFit(arrays["coefficients"], arrays["relative_factor"])
+        fitted = predict(dataset.values[:, usable], own.fixed, random, own.subjects, frozen)
+        values = dataset.values.copy()
+        values[:, usable] = _corrected(values[:, usable], fitted, design.codes, arrays)
+        findings = (*findings, *_lone_scans(own, str(model.specification.subject)))
+        return Result(values, model, findings, model.iterations, model.flags, model.facts)
 
     def harmonize(self, dataset: Dataset, specification: Specification) -> Result:
         """Fit and correct one dataset. Raises HarmonizationRefused."""
@@ -139,15 +169,12 @@ class LongCombat(Algorithm):
         dataset = select_features(dataset, specification.features)
         design = build_design(dataset, specification)
         varying = np.ptp(dataset.values, axis=0) > 0
-        own = longitudinal_design(dataset, specification, options)
+        own = longitudinal_design(dataset, design, specification, options)
         fit = _fit(dataset.values[:, varying], own, options)
         scale = _residual_scale(fit, dataset.values[:, varying], options)
         offsets = _batch_offsets(fit, own, design)
         standard = (dataset.values[:, varying] - fit.fitted + offsets[design.codes]) / scale
         shift, spread = _shrink(standard, design, _pools(dataset, specification, varying), options["steps"])
-        corrected = (standard - shift[design.codes]) / np.sqrt(spread[design.codes])
-        values = dataset.values.copy()
-        values[:, varying] = scale * corrected + fit.fitted - offsets[design.codes]
         arrays: dict[str, npt.NDArray[Any]] = {
             "gamma_star": shift,
             "delta_star": spread,
@@ -157,6 +184,8 @@ class LongCombat(Algorithm):
             "relative_factor": fit.factor,
             "usable": np.flatnonzero(varying),
         }
+        values = dataset.values.copy()
+        values[:, varying] = _corrected(values[:, varying], fit.fitted, design.codes, arrays)
         model = self._model(
             dataset, specification, design, own, arrays, findings, _flags(dataset, varying, fit)
         )
@@ -193,6 +222,35 @@ class LongCombat(Algorithm):
                 "findings": [finding.to_json() for finding in findings],
             },
         )
+
+
+def _known_design(model: Model, dataset: Dataset) -> Design:
+    """Return batches and covariates of scans to correct, coded as when the model was fitted."""
+    position = {batch: index for index, batch in enumerate(model.batches)}
+    labels = merged_labels(dataset, model.specification)
+    codes = np.fromiter((position[str(label)] for label in labels), np.int64, len(labels))
+    return Design(model.batches, codes, code_covariates(dataset, model.coding), model.coding)
+
+
+def _corrected(
+    values: FloatArray, fitted: FloatArray, codes: IntArray, arrays: Mapping[str, npt.NDArray[Any]]
+) -> FloatArray:
+    """Return values with the batches' effects out: of `fitted` the fixed ones, of what is left shift and scale."""
+    offsets, scale = arrays["batch_offsets"][codes], arrays["residual_scale"]
+    standard = (values - fitted + offsets) / scale
+    adjusted = (standard - arrays["gamma_star"][codes]) / np.sqrt(arrays["delta_star"][codes])
+    return np.asarray(scale * adjusted + fitted - offsets)
+
+
+def _lone_scans(own: LongitudinalDesign, subject: str) -> list[Finding]:
+    lone = int((np.bincount(own.subjects) == 1).sum())
+    if not lone:
+        return []
+    message = (
+        f"{lone} of {int(own.subjects.max()) + 1} subject(s) are given with one scan: how far they lie from the "
+        "population is predicted from that scan alone. Give a subject's earlier scans along with new ones."
+    )
+    return [Finding("subject_with_one_scan", "info", message, columns=(subject,))]
 
 
 def _fit(values: FloatArray, own: LongitudinalDesign, options: dict[str, Any]) -> MixedFit:

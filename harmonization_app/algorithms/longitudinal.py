@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from harmonization_app.algorithms.base import Dataset, Finding, FloatArray, IntArray
-from harmonization_app.algorithms.design import as_numbers, build_design, level_texts
+from harmonization_app.algorithms.design import Design, as_numbers, build_design, level_texts
 from harmonization_app.algorithms.specification import Specification
 from harmonization_app.diagnostics.gate_covariates import check_rank
 from harmonization_app.diagnostics.wording import listed
@@ -27,11 +27,13 @@ class LongitudinalDesign:
 
 
 def longitudinal_design(
-    dataset: Dataset, specification: Specification, options: Mapping[str, Any]
+    dataset: Dataset, design: Design, specification: Specification, options: Mapping[str, Any]
 ) -> LongitudinalDesign:
-    """Return intercept, batches (against the first), covariates and interactions, as `check_longitudinal` let in."""
-    design = build_design(dataset, specification)
-    effects, names = _effects(dataset, specification, options)
+    """Return intercept, batches (against the first), covariates and interactions, as `check_longitudinal` let in.
+
+    `design` holds the scans' batches and covariates, coded as they were when the model was fitted.
+    """
+    effects, names = _effects(design, options)
     batches = np.eye(len(design.batches))[design.codes][:, 1:]
     labels = level_texts(dataset.covariates[str(specification.subject)])
     time = np.zeros(len(dataset.rows))
@@ -50,11 +52,11 @@ def check_longitudinal(
     dataset: Dataset, specification: Specification, options: Mapping[str, Any]
 ) -> list[Finding]:
     """Return the findings on subjects, time and interactions of a dataset that passed the common gate."""
-    findings = _check_columns(dataset, specification, options)
+    findings = check_columns(dataset, specification, options)
     if findings:
         return findings
-    effects, names = _effects(dataset, specification, options)
     design = build_design(dataset, specification)
+    effects, names = _effects(design, options)
     if names:
         expanded = type(design)(design.batches, design.codes, effects, design.coding)
         findings += [item for item in check_rank(expanded, names) if item.severity == "stop"]
@@ -94,11 +96,8 @@ def _unconnected(batches: tuple[str, ...], batch_of: IntArray, subject_of: IntAr
     return [Finding("batches_not_connected", "warn", message, batches=alone)]
 
 
-def _effects(
-    dataset: Dataset, specification: Specification, options: Mapping[str, Any]
-) -> tuple[FloatArray, tuple[str, ...]]:
+def _effects(design: Design, options: Mapping[str, Any]) -> tuple[FloatArray, tuple[str, ...]]:
     """Return covariate columns and the products of interacting ones, with their names."""
-    design = build_design(dataset, specification)
     columns, names = [design.covariates], list(design.coding.column_names)
     origin = [name for name, _ in design.coding.columns]
     for first, second in options["interactions"]:
@@ -109,9 +108,10 @@ def _effects(
     return np.hstack(columns), tuple(names)
 
 
-def _check_columns(
+def check_columns(
     dataset: Dataset, specification: Specification, options: Mapping[str, Any]
 ) -> list[Finding]:
+    """Return the findings on the columns of subject and time, and on the names of interactions."""
     subject = str(specification.subject)
     needed = [subject, *([specification.time] if options["random_slope"] else [])]
     if None in needed:

@@ -40,6 +40,14 @@ class MixedFit:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class FrozenFit:
+    """What a prediction needs of a fit: fixed effects [columns x features], relative factor [features x 1 or 3]."""
+
+    coefficients: FloatArray
+    factor: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Products:
     """Cross products of design X, random-effects design Z and values Y, whole and by subject."""
 
@@ -75,6 +83,28 @@ def fit_random_slope(
     lower[:, 0, 0], lower[:, 1, 0], lower[:, 1, 1] = factor.T
     covariances = lower @ lower.transpose(0, 2, 1)
     return _complete(values, centre, design, random, subjects, products, covariances, factor)
+
+
+def predict(
+    values: FloatArray, design: FloatArray, random: FloatArray, subjects: IntArray, fit: FrozenFit
+) -> FloatArray:
+    """Return fixed effects and best linear unbiased predictions of `values` [scans x features], parameters frozen.
+
+    A subject's random effects D Z'(I + Z D Z')^-1 (y - X b) come from those of its scans that are given (Robinson,
+    Stat Sci 6:15 (1991)), for a subject that was fitted and one that was not alike.
+    """
+    marginal = design @ fit.coefficients
+    products = _products(values - marginal, design, random, subjects)
+    lower = np.zeros((values.shape[1], random.shape[1], random.shape[1]))
+    lower[:, *np.tril_indices(random.shape[1])] = fit.factor
+    covariances = lower @ lower.transpose(0, 2, 1)
+    predicted = np.empty_like(marginal)
+    identity = np.eye(random.shape[1])
+    for feature, covariance in enumerate(covariances):
+        gain = covariance @ np.linalg.inv(identity + products.zz @ covariance)
+        effects = np.einsum("sab,sb->sa", gain, products.zy[:, :, feature])
+        predicted[:, feature] = np.einsum("na,na->n", random, effects[subjects])
+    return marginal + predicted
 
 
 def _products(values: FloatArray, design: FloatArray, random: FloatArray, subjects: IntArray) -> _Products:

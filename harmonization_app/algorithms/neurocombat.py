@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -36,6 +36,7 @@ from harmonization_app.algorithms.model import Model
 from harmonization_app.algorithms.options import check_parameters
 from harmonization_app.algorithms.specification import Specification, method_schema
 from harmonization_app.diagnostics import gate
+from harmonization_app.diagnostics.wording import listed
 
 # Rounding of a covariate to 32 bits, in its SD, beyond which results would leave the stated 5e-7 SD.
 FLOAT32_ROUNDING_SD = 1e-6
@@ -121,6 +122,7 @@ class NeuroCombat(Algorithm):
         findings = gate.check(dataset, replace(specification, missing_values="refuse"))
         if not any(finding.severity == "stop" for finding in (*own, *findings)):
             own += _precision(dataset, specification)
+            own += _constant_in_batch(findings, specification)
         return (*own, *findings)
 
     def fit(self, dataset: Dataset, specification: Specification) -> Model:
@@ -205,6 +207,21 @@ def _precision(dataset: Dataset, specification: Specification) -> list[Finding]:
         )
         return [Finding("unscaled_condition", "stop", message, columns=names)]
     return []
+
+
+def _constant_in_batch(findings: Sequence[Finding], specification: Specification) -> list[Finding]:
+    """Return a stop for features with one value in a batch: the package takes what covariates leave of them for
+    their scale.
+    """
+    found = [item for item in findings if item.code == "constant_in_batch"]
+    if not found or not specification.covariates or specification.mean_only:
+        return []
+    columns, batches = found[0].columns, found[0].batches
+    message = (
+        f"{listed(columns)} has one value in all scans of {listed(batches)}; neuroCombat 0.2.12 would scale it there "
+        "by what the covariates predict. Leave it out, or plan the algorithm combat."
+    )
+    return [Finding("constant_in_batch_not_supported", "stop", message, columns=columns, batches=batches)]
 
 
 def _run_package(

@@ -12,7 +12,9 @@ from harmonization_app.algorithms.base import HarmonizationRefused
 from harmonization_app.algorithms.longcombat import LongCombat
 from harmonization_app.algorithms.longitudinal import batch_components
 from harmonization_app.algorithms.mixed_model import fit_random_intercept, fit_random_slope
+from harmonization_app.algorithms.model import load_model, save_model
 from harmonization_app.algorithms.specification import Covariate, Specification
+from harmonization_app.algorithms.verification import max_difference_sd
 from harmonization_app.algorithms.verification.methods.longcombat import make_longitudinal
 
 PLAN = Specification(
@@ -176,8 +178,66 @@ def test_batches_are_connected_through_a_third() -> None:
     assert component.tolist() == [0, 0, 0, 3]
 
 
-def test_other_scans_cannot_be_corrected(dataset) -> None:
-    model = LongCombat().fit(dataset, PLAN)
+@pytest.mark.parametrize("plan", [PLAN, SLOPE, replace(PLAN, options={"residual_scale": "MSR"})], ids=str)
+def test_fitted_scans_come_back_as_when_fitted(dataset, plan) -> None:
+    result = LongCombat().harmonize(dataset, plan)
+    order = np.random.default_rng(2).permutation(len(dataset.rows))
 
-    with pytest.raises(HarmonizationRefused, match="fitted on only"):
-        LongCombat().apply(model, dataset)
+    again = LongCombat().apply(load_model(save_model(result.model)), dataset.select(order))
+
+    assert max_difference_sd(again.values, result.values[order], dataset.values) < 1e-11
+
+
+def _halves(seed: int):
+    """Return scans of 60 subjects to fit and of 40 others at the same scanners."""
+    whole = make_longitudinal(100, seed)
+    subjects = np.unique(whole.covariates["subject"], return_inverse=True)[1]
+    return whole.select(np.flatnonzero(subjects < 60)), whole.select(np.flatnonzero(subjects >= 60))
+
+
+@pytest.mark.parametrize("plan", [PLAN, SLOPE], ids=["intercept", "slope"])
+def test_jumps_of_new_subjects_go_by_a_frozen_model(plan) -> None:
+    left = []
+    for seed in range(5, 17):
+        fitted, new = _halves(seed)
+        values = LongCombat().apply(LongCombat().fit(fitted, plan), new).values
+        left.append(_excess(new, values) / _excess(new, new.values))
+
+    assert abs(np.mean(left)) < 0.12
+
+
+def test_a_single_new_scan_is_corrected_by_what_the_population_tells() -> None:
+    fitted, new = _halves(5)
+    model = LongCombat().fit(fitted, PLAN)
+    first = new.select(np.unique(new.covariates["subject"], return_index=True)[1])
+
+    alone = LongCombat().apply(model, first)
+    with_later = LongCombat().apply(model, new).values[[new.rows.index(row) for row in first.rows]]
+
+    assert [finding.code for finding in alone.findings][-1] == "subject_with_one_scan"
+    changed, differing = first.values - with_later, alone.values - with_later
+    assert np.sqrt((differing**2).mean()) < 0.3 * np.sqrt((changed**2).mean())
+
+
+def test_correction_of_new_scans_does_not_need_their_later_ones_to_be_those_fitted(dataset) -> None:
+    result = LongCombat().harmonize(dataset, PLAN)
+    renamed = tuple(f"new{name}" for name in dataset.covariates["subject"])
+    others = replace(dataset, covariates={**dataset.covariates, "subject": renamed})
+
+    assert np.array_equal(
+        LongCombat().apply(result.model, others).values, LongCombat().apply(result.model, dataset).values
+    )
+
+
+def test_new_scans_without_subject_or_batch_are_refused(dataset) -> None:
+    model = LongCombat().fit(dataset, SLOPE)
+    for change, message in (
+        ({"batches": ("z", *dataset.batches[1:])}, "knows no batch z"),
+        (
+            {"covariates": {**dataset.covariates, "subject": (None, *dataset.covariates["subject"][1:])}},
+            "P000/0",
+        ),
+        ({"covariates": {**dataset.covariates, "years": (None, *dataset.covariates["years"][1:])}}, "years"),
+    ):
+        with pytest.raises(HarmonizationRefused, match=message):
+            LongCombat().apply(model, replace(dataset, **change))

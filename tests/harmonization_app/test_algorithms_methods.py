@@ -107,6 +107,10 @@ def test_stored_model_corrects_each_scan_as_when_fitted(name) -> None:
     case = _first(name)
     result = ALGORITHMS[name].harmonize(case.dataset, case.specification)
     rows = np.arange(0, len(case.dataset.rows), 3)
+    if ALGORITHMS[name].capabilities.longitudinal:
+        # A subject's random effects are predicted from the scans given: whole subjects come back as when fitted.
+        subjects = np.array(case.dataset.covariates[str(case.specification.subject)])
+        rows = np.flatnonzero(np.isin(subjects, subjects[rows[:4]]))
 
     part = ALGORITHMS[name].apply(load_model(save_model(result.model)), case.dataset.select(rows))
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from harmonization_app.algorithms.base import Dataset, FloatArray, Result
 from harmonization_app.algorithms.chain import CALIBRATION, MAIN, ChainResult
+from harmonization_app.algorithms.model import Model
 from harmonization_app.algorithms.specification import Specification
 from harmonization_app.algorithms.verification.coding import plain_batches, plain_covariates
 from harmonization_app.algorithms.verification.methods import has_plain_method, plain_method
@@ -70,7 +71,7 @@ def cross_check(dataset: Dataset, result: Result, tolerance_sd: float = TOLERANC
     """
     chosen = _chosen(dataset, result.model.features)
     try:
-        expected = _expected(chosen, result.model.algorithm, result.model.specification)
+        expected = _expected(chosen, result.model)
         difference = _difference(result.values, chosen.values, expected)
     except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
         raise InvalidInput(f"The plain implementation cannot compute this case: {error}.") from error
@@ -107,16 +108,20 @@ def max_difference_sd(values: FloatArray, expected: FloatArray, raw: FloatArray)
     missing = np.isnan(expected)
     if values.shape != expected.shape or not np.array_equal(np.isnan(values), missing):
         return float("inf")
-    if missing.all():
-        return 0.0
     columns = ~missing.all(axis=0)
-    spread = (
-        np.nanstd(raw[:, columns], axis=0) if raw.shape == values.shape else np.nanstd(raw, axis=0)[columns]
-    )
     with np.errstate(invalid="ignore"):
-        difference = np.abs(values[:, columns] - expected[:, columns]) / np.where(spread > 0, spread, 1.0)
+        difference = np.abs(values[:, columns] - expected[:, columns]) / _spread(raw)[columns]
     present = difference[~missing[:, columns]]
-    return float(present.max()) if np.isfinite(present).all() else float("inf")
+    return float(present.max(initial=0.0)) if np.isfinite(present).all() else float("inf")
+
+
+def _spread(raw: FloatArray) -> FloatArray:
+    """Return each feature's SD; 1 for one without observed spread, whose SD may be rounding instead of 0."""
+    seen = ~np.isnan(raw)
+    varies = np.where(seen, raw, np.inf).min(axis=0) < np.where(seen, raw, -np.inf).max(axis=0)
+    spread = np.ones(raw.shape[1])
+    spread[varies] = np.nanstd(raw[:, varies], axis=0)
+    return spread
 
 
 def _chosen(dataset: Dataset, features: tuple[str, ...]) -> Dataset:
@@ -131,17 +136,19 @@ def _chosen(dataset: Dataset, features: tuple[str, ...]) -> Dataset:
     )
 
 
-def _expected(dataset: Dataset, algorithm: str, specification: Specification) -> _Expected:
+def _expected(dataset: Dataset, model: Model) -> _Expected:
+    algorithm, specification = model.algorithm, model.specification
     if algorithm in COMBAT:
         return _expected_combat(dataset, specification)
     if not has_plain_method(algorithm):
         raise ValueError(f"{algorithm} has no second implementation")
     method = plain_method(algorithm)
-    compute = getattr(method, "compute", None)
-    if compute is None:
-        found = Correction(method.correct(dataset, specification, dataset))
+    if hasattr(method, "against"):
+        found = method.against(dataset, model)
+    elif hasattr(method, "compute"):
+        found = method.compute(dataset, specification, dataset)
     else:
-        found = compute(dataset, specification, dataset)
+        found = Correction(method.correct(dataset, specification, dataset))
     unchecked = (
         found.unchecked if found.unchecked is not None else np.zeros(len(dataset.features), dtype=bool)
     )

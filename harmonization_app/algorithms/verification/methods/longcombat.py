@@ -7,7 +7,7 @@ The restricted likelihood is written with each subject's own covariance matrix (
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,53 +15,119 @@ import numpy as np
 from scipy import optimize
 
 from harmonization_app.algorithms.base import Dataset, FloatArray, IntArray
+from harmonization_app.algorithms.model import Model
 from harmonization_app.algorithms.specification import Covariate, Specification
 from harmonization_app.algorithms.verification.coding import plain_batches, plain_covariates, plain_text
 from harmonization_app.algorithms.verification.inputs import NO_OVERLAP_LIMIT, SMALL_BATCHES
 from harmonization_app.algorithms.verification.methods import Input
+from harmonization_app.algorithms.verification.pooled import Correction, pool_columns
 
-LARGEST_CELLS = 200_000
+# Above this many cells the search for variance ratios is repeated for a seeded sample of features.
+SEARCHED_CELLS = 200_000
+LARGEST_CELLS = 5_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Subject:
+class _Group:
+    """Subjects with equally many scans: rows [subjects x scans], fixed design and random-effects design of each."""
+
     rows: IntArray
     design: FloatArray
     random: FloatArray
 
+    def whole(self, covariance: FloatArray) -> FloatArray:
+        """Return each subject's covariance matrix over the residual variance [subjects x scans x scans]."""
+        return np.eye(self.rows.shape[1]) + self.random @ covariance @ self.random.transpose(0, 2, 1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Feature:
+    """One fitted feature: fixed effects about `level`, relative covariance of the random effects, residual SD."""
+
+    level: float
+    coefficients: FloatArray
+    covariance: FloatArray
+    sigma: float
+
 
 def correct(fitted: Dataset, specification: Specification, scans: Dataset) -> FloatArray:
-    """Return the harmonized values of `scans`, which must be the fitted ones."""
-    if scans is not fitted or specification.pools:
-        raise ValueError("it corrects the fitted scans only, in one pool")
-    if fitted.values.size > LARGEST_CELLS:
-        raise ValueError(f"it takes at most {LARGEST_CELLS} cells")
-    labels = plain_batches(fitted, specification)
-    levels = sorted(set(labels))
-    design, subjects = _design(fitted, specification, labels, levels)
-    names = np.array(labels)
-    standard, back = np.empty_like(fitted.values), []
-    for feature in range(fitted.values.shape[1]):
+    """Return `scans` harmonized by what is learnt on `fitted`; their subjects' random effects come from `scans`."""
+    return _compute(fitted, specification, scans, {})
+
+
+def against(fitted: Dataset, model: Model) -> Correction:
+    """Return the fitted scans harmonized. For features outside the sample of a large table the variance ratios are the
+    model's own; everything else is computed anew. Raises ValueError beyond `LARGEST_CELLS`.
+    """
+    cells, features = fitted.values.size, fitted.values.shape[1]
+    if cells > LARGEST_CELLS:
+        raise ValueError(f"a mixed model of each feature takes too long above {LARGEST_CELLS:,} cells")
+    if cells <= SEARCHED_CELLS:
+        return Correction(_compute(fitted, model.specification, fitted, {}))
+    usable = model.arrays["usable"].tolist()
+    sample = max(1, features * SEARCHED_CELLS // cells)
+    searched = set(np.random.default_rng(model.specification.seed).permutation(usable)[:sample].tolist())
+    given = {
+        feature: _covariance(factor)
+        for feature, factor in zip(usable, model.arrays["relative_factor"], strict=True)
+        if feature not in searched
+    }
+    values = _compute(fitted, model.specification, fitted, given)
+    scope = (
+        f"The search for the random effects' variance was repeated for {len(searched)} of {len(usable)} features, "
+        f"drawn with seed {model.specification.seed}; for the others it was taken as found, all else computed again."
+    )
+    return Correction(values, scope=scope)
+
+
+def _covariance(factor: FloatArray) -> FloatArray:
+    if len(factor) == 1:
+        return np.array([[factor[0] ** 2]])
+    lower = np.array([[factor[0], 0.0], [factor[1], factor[2]]])
+    return np.asarray(lower @ lower.T)
+
+
+def _compute(
+    fitted: Dataset, specification: Specification, scans: Dataset, given: Mapping[int, FloatArray]
+) -> FloatArray:
+    """Return corrected `scans`; `given` are relative covariances by feature that are not to be searched."""
+    labels, others = (np.array(plain_batches(table, specification)) for table in (fitted, scans))
+    levels = sorted(set(labels.tolist()))
+    design, groups = _design(fitted, specification, fitted, levels)
+    own_design, own_groups = _design(scans, specification, fitted, levels)
+    varying = [i for i, column in enumerate(fitted.values.T) if column.min() < column.max()]
+    standard, bases, sigmas = {}, {}, {}
+    for feature in varying:
         values = fitted.values[:, feature]
-        coefficients, predicted, sigma = _mixed_model(values, design, subjects)
+        fit = _mixed_model(values, design, groups, given.get(feature))
+        predicted = _predicted(values, fit, design, groups)
+        sigma = fit.sigma
         if specification.options.get("residual_scale") == "MSR":
             sigma = math.sqrt(float(np.mean((values - predicted) ** 2)))
-        effects = dict(zip(levels, [0.0, *coefficients[1 : len(levels)]], strict=True))
+        effects = dict(zip(levels, [0.0, *fit.coefficients[1 : len(levels)]], strict=True))
         middle = float(np.mean([effects[label] for label in labels]))
-        offset = np.array([effects[label] - middle for label in labels])
-        standard[:, feature] = (values - predicted + offset) / sigma
-        back.append((sigma, predicted - offset))
-    adjusted = np.empty_like(standard)
-    for level in levels:
-        own = names == level
-        adjusted[own] = _empirical_bayes(standard[own], specification.options.get("steps", 30))
-    return np.column_stack([adjusted[:, i] * sigma + base for i, (sigma, base) in enumerate(back)])
+        own = np.array([effects[label] - middle for label in others])
+        standard[feature] = (values - predicted + [effects[label] - middle for label in labels]) / sigma
+        bases[feature] = _predicted(scans.values[:, feature], fit, own_design, own_groups) - own
+        sigmas[feature] = sigma
+    corrected = scans.values.copy()
+    for columns in pool_columns(fitted, specification).values():
+        pool = [column for column in columns.tolist() if column in standard]
+        for level in levels:
+            learnt = np.column_stack([standard[column][labels == level] for column in pool])
+            shift, scale = _empirical_bayes(learnt, specification.options.get("steps", 30))
+            for column, g, d in zip(pool, shift.tolist(), scale.tolist(), strict=True):
+                rows, base, sigma = others == level, bases[column], sigmas[column]
+                residual = (scans.values[rows, column] - base[rows]) / sigma
+                corrected[rows, column] = sigma * (residual - g) / math.sqrt(d) + base[rows]
+    return corrected
 
 
 def _design(
-    dataset: Dataset, specification: Specification, labels: list[str], levels: list[str]
-) -> tuple[FloatArray, list[_Subject]]:
-    covariates = {item.name: plain_covariates(dataset, replace(specification, covariates=(item,)))
+    dataset: Dataset, specification: Specification, fitted: Dataset, levels: list[str]
+) -> tuple[FloatArray, list[_Group]]:
+    labels = plain_batches(dataset, specification)
+    covariates = {item.name: plain_covariates(dataset, replace(specification, covariates=(item,)), fitted)
                   for item in specification.covariates}  # fmt: skip
     columns = [np.ones(len(labels))]
     columns += [np.array([float(label == level) for label in labels]) for level in levels[1:]]
@@ -74,18 +140,20 @@ def _design(
     if specification.options.get("random_slope"):
         time = [float(value) for value in dataset.covariates[str(specification.time)]]  # type: ignore[arg-type]
         random = np.column_stack([random, time])
-    keys = np.array([plain_text(value) for value in dataset.covariates[str(specification.subject)]])
-    subjects = []
-    for key in sorted(set(keys.tolist())):
-        rows = np.flatnonzero(keys == key)
-        subjects.append(_Subject(rows, design[rows], random[rows]))
-    return design, subjects
+    by_subject: dict[str, list[int]] = {}
+    for row, value in enumerate(dataset.covariates[str(specification.subject)]):
+        by_subject.setdefault(plain_text(value), []).append(row)
+    groups = []
+    for size in sorted({len(rows) for rows in by_subject.values()}):
+        rows = np.array([own for own in by_subject.values() if len(own) == size])
+        groups.append(_Group(rows, design[rows], random[rows]))
+    return design, groups
 
 
 def _mixed_model(
-    values: FloatArray, design: FloatArray, subjects: list[_Subject]
-) -> tuple[FloatArray, FloatArray, float]:
-    """Return fixed effects, fitted values with random effects, residual SD."""
+    values: FloatArray, design: FloatArray, groups: list[_Group], covariance: FloatArray | None
+) -> _Feature:
+    """Return the restricted maximum likelihood fit; with a `covariance` given, only what follows from it."""
     level = float(values.mean())
     centred = values - level
     degrees = len(values) - design.shape[1]
@@ -93,28 +161,33 @@ def _mixed_model(
     def criterion(covariance: FloatArray) -> tuple[float, FloatArray, float]:
         gram = np.zeros((design.shape[1], design.shape[1]))
         right, square, logarithm = np.zeros(design.shape[1]), 0.0, 0.0
-        for subject in subjects:
-            whole = np.eye(len(subject.rows)) + subject.random @ covariance @ subject.random.T
-            solved = np.linalg.solve(whole, np.column_stack([subject.design, centred[subject.rows]]))
-            gram = gram + subject.design.T @ solved[:, :-1]
-            right = right + subject.design.T @ solved[:, -1]
-            square += float(centred[subject.rows] @ solved[:, -1])
-            logarithm += float(np.linalg.slogdet(whole)[1])
+        for group in groups:
+            whole, own = group.whole(covariance), centred[group.rows]
+            solved = np.linalg.solve(whole, np.concatenate([group.design, own[:, :, None]], axis=2))
+            gram = gram + np.tensordot(group.design, solved[:, :, :-1], axes=([0, 1], [0, 1]))
+            right = right + np.tensordot(group.design, solved[:, :, -1], axes=([0, 1], [0, 1]))
+            square += float(np.sum(own * solved[:, :, -1]))
+            logarithm += float(np.linalg.slogdet(whole)[1].sum())
         coefficients = np.linalg.solve(gram, right)
         residual = square - float(coefficients @ right)
         total = logarithm + float(np.linalg.slogdet(gram)[1]) + degrees * math.log(residual)
         return float(total), np.asarray(coefficients), math.sqrt(residual / degrees)
 
-    covariance = _best_covariance(lambda guess: criterion(guess)[0], subjects[0].random.shape[1])
+    if covariance is None:
+        covariance = _best_covariance(lambda guess: criterion(guess)[0], groups[0].random.shape[2])
     _, coefficients, sigma = criterion(covariance)
-    predicted = design @ coefficients
-    for subject in subjects:
-        whole = np.eye(len(subject.rows)) + subject.random @ covariance @ subject.random.T
-        residual = centred[subject.rows] - subject.design @ coefficients
-        predicted[subject.rows] += (
-            subject.random @ covariance @ subject.random.T @ np.linalg.solve(whole, residual)
-        )
-    return coefficients, predicted + level, sigma
+    return _Feature(level, coefficients, covariance, sigma)
+
+
+def _predicted(values: FloatArray, fit: _Feature, design: FloatArray, groups: list[_Group]) -> FloatArray:
+    """Return fixed effects and predicted random effects of the scans of `groups`."""
+    predicted = design @ fit.coefficients + fit.level
+    residual = values - predicted
+    for group in groups:
+        solved = np.linalg.solve(group.whole(fit.covariance), residual[group.rows][:, :, None])
+        effects = group.random @ fit.covariance @ group.random.transpose(0, 2, 1) @ solved
+        predicted[group.rows] += effects[:, :, 0]
+    return np.asarray(predicted)
 
 
 def _best_covariance(criterion: Callable[[FloatArray], float], effects: int) -> FloatArray:
@@ -144,8 +217,8 @@ def _best_covariance(criterion: Callable[[FloatArray], float], effects: int) -> 
     return build(best.x)
 
 
-def _empirical_bayes(values: FloatArray, steps: int) -> FloatArray:
-    """Return the values of one batch [scans x features] with shrunken shift and scale taken out."""
+def _empirical_bayes(values: FloatArray, steps: int) -> tuple[FloatArray, FloatArray]:
+    """Return shrunken shift and scale of the values of one batch and pool [scans x features]."""
     count = len(values)
     shift, scale = values.mean(axis=0), values.var(axis=0, ddof=1)
     mean, variance = shift.mean(), shift.var(ddof=1)
@@ -155,7 +228,7 @@ def _empirical_bayes(values: FloatArray, steps: int) -> FloatArray:
     for _ in range(steps):
         new_shift = (count * variance * shift + new_scale * mean) / (count * variance + new_scale)
         new_scale = (rate + 0.5 * ((values - new_shift) ** 2).sum(axis=0)) / (count / 2 + shape - 1)
-    return np.asarray((values - new_shift) / np.sqrt(new_scale))
+    return new_shift, new_scale
 
 
 def cases() -> Iterator[Input]:
@@ -177,6 +250,7 @@ def cases() -> Iterator[Input]:
     yield Input("mean_squared_residual", dataset, replace(plan, options={"residual_scale": "MSR"}))
     slope = {"random_slope": True, "interactions": [["group", "years"]]}
     yield Input("random_slope", dataset, replace(plan, options=slope))
+    yield Input("apply_new_scans", dataset, plan, make_longitudinal(7, seed=12))
 
 
 def make_longitudinal(subjects: int, seed: int, features: int = 8) -> Dataset:
