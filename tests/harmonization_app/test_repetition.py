@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 from dataclasses import replace
 from typing import Any
@@ -11,16 +13,19 @@ import pytest
 from harmonization_cases import job_context, locked_combat, plan_document
 
 from harmonization_app.models import FeatureSet, HarmonizationRun
-from harmonization_app.services import feature_set as feature_services
 from harmonization_app.services import (
+    application_execution,
     fresh_process,
+    model_application,
     run_checks,
     run_execution,
     stored_input,
 )
+from harmonization_app.services import feature_set as feature_services
 from harmonization_app.services import plan as plan_services
 from harmonization_app.services import run as run_services
-from hub.core.errors import NotFound
+from hub.core.audit.models import AuditEvent
+from hub.core.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from hub.core.models import Job
 from hub.core.storage import blobs
 from hub.demo.features import as_csv, metadata
@@ -110,3 +115,165 @@ def test_a_process_that_fails_says_why(trial, people, features, monkeypatch):
     assert list(blobs.root(fresh_process.AREA).iterdir()) == []
 
 
+def rows_of(*batches: str) -> list[str]:
+    """Return the demonstration's lines of these batches."""
+    header, *lines = as_csv().splitlines()
+    place = header.split(",").index("batch")
+    return [line for line in lines if line.split(",")[place] in batches]
+
+
+def batches_of(features: FeatureSet) -> list[str]:
+    return sorted({row["batch"] for row in features.rows})
+
+
+def values_by_row(run: HarmonizationRun) -> dict[str, list[str]]:
+    """Return the harmonized cells of each row of a run."""
+    rows = csv.reader(io.StringIO(blobs.get_blob(run.data_digest).decode()))
+    next(rows)
+    return {f"{row[0]}|{row[1]}": row[5:] for row in rows}
+
+
+@pytest.fixture
+def some_batches(trial, people):
+    """All batches but the last, which stays for later."""
+    *first, last = batches_of(_whole(trial, people))
+    return table_of(trial, people, "First sites", rows_of(*first)), last
+
+
+def _whole(trial, people):
+    return table_of(trial, people, "All sites", as_csv().splitlines()[1:])
+
+
+def test_the_frozen_model_gives_an_interim_look_the_same_values(trial, people, features):
+    fitted = run_now(people, features, specification=plan_document())
+    new = table_of(trial, people, "Interim", rows_of(batches_of(features)[0])[:3])
+
+    applied = done(model_application.apply_model(actor=people.statistician, run=fitted, feature_set=new))
+
+    assert (applied.state, applied.reason) == ("succeeded", "")
+    assert (applied.kind, applied.mode, applied.model_of_id) == ("exploratory", "apply", fitted.pk)
+    assert applied.exploratory_reason == "the model is that of an exploratory run"
+    before = values_by_row(fitted)
+    assert {key: before[key] for key in values_by_row(applied)} == values_by_row(applied)
+    assert len(values_by_row(applied)) == 3
+    assert applied.summary["application"]["former_parameters_unchanged"] is True
+    assert applied.summary["application"]["model_digest"] == fitted.model_digest
+
+
+def test_a_primary_model_gives_a_primary_run_under_the_plan_in_force(trial, people, features):
+    plan = locked_plan(trial, people)
+    fitted = run_now(people, features, plan=plan)
+    new = table_of(trial, people, "Interim", rows_of(batches_of(features)[0])[:3])
+
+    first = done(model_application.apply_model(actor=people.statistician, run=fitted, feature_set=new))
+    draft = plan_services.amend_plan(actor=people.statistician, plan=plan, reason="One more site")
+    plan_services.lock_plan(actor=people.admin, plan=draft, password=PASSWORD, meaning="I approve")
+    later = model_application.apply_model(actor=people.statistician, run=fitted, feature_set=new)
+
+    assert (first.kind, first.exploratory_reason) == ("primary", "")
+    assert (later.kind, later.exploratory_reason) == ("exploratory", "the plan is superseded, not locked")
+
+
+def test_an_unknown_batch_is_refused_with_the_way_that_leads_on(trial, people, some_batches):
+    first, last = some_batches
+    fitted = run_now(people, first, specification=plan_document())
+    new = table_of(trial, people, "New site", rows_of(last))
+
+    applied = done(model_application.apply_model(actor=people.statistician, run=fitted, feature_set=new))
+
+    assert applied.state == "refused"
+    assert "add-batch" in applied.reason
+    finding = next(item for item in applied.gate if item["code"] == "unknown_batch")
+    assert finding["batches"] == [last]
+    assert applied.data_digest == ""
+
+
+def test_a_covariate_out_of_range_is_flagged(trial, people, features):
+    fitted = run_now(people, features, specification=plan_document())
+    line = rows_of(batches_of(features)[0])[0].split(",")
+    line[as_csv().splitlines()[0].split(",").index("age")] = "99"
+    new = table_of(trial, people, "Old", [",".join(line)])
+
+    applied = done(model_application.apply_model(actor=people.statistician, run=fitted, feature_set=new))
+
+    key = f"{line[0]}|{line[1]}"
+    assert applied.state == "succeeded"
+    assert applied.summary["application"]["out_of_range"] == {"age": [key]}
+    assert any(item["code"] == "covariate_out_of_range" and item["rows"] == [key] for item in applied.gate)
+
+
+def test_a_batch_is_added_and_the_former_parameters_stay_bit_for_bit(trial, people, some_batches):
+    first, last = some_batches
+    fitted = run_now(people, first, specification=plan_document())
+    whole = _whole(trial, people)
+
+    added = done(
+        model_application.add_batch(
+            actor=people.statistician, run=fitted, feature_set=whole, batch=last, reason="Site 5 joined"
+        )
+    )
+
+    assert (added.state, added.reason, added.mode) == ("succeeded", "", "add_batch")
+    old = application_execution.models_of(fitted)["main"]
+    new = application_execution.models_of(added)["main"]
+    assert new.batches == (*old.batches, last)
+    for name in ("gamma_star", "delta_star"):
+        assert new.arrays[name][: len(old.batches)].tobytes() == old.arrays[name].tobytes()
+    before = values_by_row(fitted)
+    assert {key: cells for key, cells in values_by_row(added).items() if key in before} == before
+    started = AuditEvent.objects.get(action="harmonization_run.started", object_id=str(added.pk))
+    assert "Site 5 joined" in started.payload
+    later = table_of(trial, people, "Later", rows_of(last)[:2])
+    again = done(model_application.apply_model(actor=people.statistician, run=added, feature_set=later))
+    assert again.state == "succeeded"
+
+
+def test_a_run_with_a_frozen_model_is_repeated_in_a_fresh_process(trial, people, some_batches):
+    first, last = some_batches
+    fitted = run_now(people, first, specification=plan_document())
+    added = done(
+        model_application.add_batch(
+            actor=people.statistician,
+            run=fitted,
+            feature_set=_whole(trial, people),
+            batch=last,
+            reason="Site 5 joined",
+        )
+    )
+
+    again = done(run_services.rerun(actor=people.statistician, run=added))
+
+    assert (again.mode, again.model_of_id, again.added_batch) == ("add_batch", fitted.pk, last)
+    assert again.summary["equality"]["bitwise"] is True
+    assert again.summary["equality"]["process"] != os.getpid()
+
+
+def test_a_changed_parameter_of_a_frozen_model_stores_nothing(trial, people, some_batches):
+    fitted = run_now(people, some_batches[0], specification=plan_document())
+    model = application_execution.models_of(fitted)["main"]
+    moved = {name: array.copy() for name, array in model.arrays.items()}
+    moved["gamma_star"][0, 0] = np.nextafter(moved["gamma_star"][0, 0], np.inf)
+
+    with pytest.raises(Conflict, match="changed"):
+        application_execution.require_kept(model, replace(model, arrays=moved))
+
+
+def test_faults_of_frozen_models_are_named(trial, people, features):
+    queued = run_services.start_run(
+        actor=people.statistician, feature_set=features, specification=plan_document()
+    )
+    given = {"actor": people.statistician, "feature_set": features}
+
+    with pytest.raises(Conflict, match="only a succeeded run has a model"):
+        model_application.apply_model(run=queued, **given)
+    run = done(queued)
+    with pytest.raises(InvalidInput, match="reason"):
+        model_application.add_batch(run=run, batch="B", reason=" ", **given)
+    with pytest.raises(InvalidInput, match="batch"):
+        model_application.add_batch(run=run, batch="", reason="A site joined", **given)
+    with pytest.raises(NotAllowed):
+        model_application.apply_model(run=run, actor=people.auditor, feature_set=features)
+    known = model_application.add_batch(
+        run=run, batch=batches_of(features)[0], reason="A site joined", **given
+    )
+    assert done(known).state == "refused"
