@@ -54,7 +54,7 @@ def standardize(
     """Return standardized batch effects. Raises HarmonizationRefused where a feature has no residual
     variance.
     """
-    counts, squares = statistics.counts, statistics.residual_squares
+    counts, squares = _narrow(statistics.counts), statistics.residual_squares
     if specification.reference_batch is None:
         grand_mean = (design.batch_sizes / design.batch_sizes.sum()) @ statistics.intercepts
         pooled = squares.sum(axis=0) / np.maximum(counts.sum(axis=0), 1.0)
@@ -65,13 +65,16 @@ def standardize(
     passed = _passed_through(table, statistics, pooled, specification)
     left_out = np.logical_or.reduce(list(passed.values()))
     pooled[left_out] = 1.0
-    shift = (statistics.intercepts - grand_mean) / np.sqrt(pooled)
-    scale = squares / np.maximum(counts - 1.0, 1.0) / pooled
-    if specification.mean_only:
-        scale = np.ones_like(shift)
+    shift = statistics.intercepts - grand_mean
+    shift /= np.sqrt(pooled)
+    scale = np.ones_like(shift)
+    if not specification.mean_only:
+        np.divide(squares, np.maximum(counts - 1.0, 1.0), out=scale)
+        scale /= pooled
     scale[statistics.constant | (scale == 0)] = 1.0
     shift[:, left_out], scale[:, left_out] = 0.0, 1.0
-    return Moments(shift, scale, squares / pooled, counts, statistics.constant, pooled, grand_mean, passed)
+    squares = squares / pooled
+    return Moments(shift, scale, squares, statistics.counts, statistics.constant, pooled, grand_mean, passed)
 
 
 def shrink(
@@ -86,12 +89,13 @@ def shrink(
     priors = np.full((len(pools), len(design.batches), 4), np.nan)
     iterations: dict[str, dict[str, int]] = {pool: {} for pool in pools}
     for pool_index, (pool, columns) in enumerate(pools.items()):
+        everything = columns.size == shift.shape[1] and bool(np.all(np.diff(columns) == 1))
         for index, batch in enumerate(design.batches):
             if not specification.eb or not columns.size or batch == specification.reference_batch:
                 continue
             own = BatchMoments(
                 *(
-                    part[index, columns]
+                    part[index] if everything else part[index, columns]
                     for part in (moments.shift, moments.scale, moments.squares, moments.counts)
                 )
             )
@@ -147,7 +151,7 @@ def _passed_through(
 ) -> dict[str, BoolArray]:
     level = np.sqrt((statistics.intercepts**2).mean(axis=0) + (statistics.coefficients**2).sum(axis=0))
     exact = ~(np.sqrt(pooled) > EXACT_FIT_RATIO * level)
-    sparse = (statistics.counts < specification.minimum_scans).any(axis=0)
+    sparse = (_narrow(statistics.counts) < specification.minimum_scans).any(axis=0)
     lacking = (statistics.unusable | sparse) & ~statistics.uniform
     refused = exact & ~statistics.uniform & ~lacking
     if specification.unusable_features == "refuse":
@@ -157,6 +161,11 @@ def _passed_through(
             [_not_estimable(tuple(table.features[i] for i in np.flatnonzero(refused)))]
         )
     return {"constant": statistics.uniform.copy(), "unusable": lacking}
+
+
+def _narrow(counts: FloatArray) -> FloatArray:
+    """Return counts that are the same for all features as one column [batches x 1]."""
+    return counts[:, :1] if counts.strides[1] == 0 else counts
 
 
 def _require_shared_priors(pools: Mapping[str, IntArray], specification: Specification) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from harmonization_app.algorithms.base import Dataset, FloatArray, IntArray
 from harmonization_app.algorithms.design import Design
+from harmonization_app.algorithms.kernel import group_rows
 
 MOST_FEATURES = 500
 
@@ -59,14 +60,15 @@ def scaled_covariates(design: Design) -> FloatArray:
 
 def batch_products(values: FloatArray, design: Design) -> BatchProducts:
     """Return the products of complete, varying `values` [scans x features], standardized over all scans."""
-    scaled = scaled_covariates(design)
-    values = (values - values.mean(axis=0)) / values.std(axis=0)
+    grouping = group_rows(design.codes, len(design.batches))
+    scaled = scaled_covariates(design)[grouping.order]
+    values = values[grouping.order] - values.mean(axis=0)
+    values /= np.sqrt(np.einsum("sf,sf->f", values, values) / len(values))
     parts = []
-    for batch in range(len(design.batches)):
-        own = design.codes == batch
-        x, y = scaled[own], values[own]
-        centred, within = y - y.mean(axis=0), x - x.mean(axis=0)
+    for _, start, stop in grouping.spans():
+        x, y = scaled[start:stop], values[start:stop]
+        means = y.mean(axis=0)
+        centred, within = y - means, x - x.mean(axis=0)
         squares = np.einsum("sf,sf->f", centred, centred)
-        parts.append((int(own.sum()), y.mean(axis=0), squares, within.T @ within, within.T @ centred))
-    counts, *rest = zip(*parts, strict=True)
-    return BatchProducts(np.array(counts), *(np.stack(item) for item in rest))
+        parts.append((means, squares, within.T @ within, within.T @ centred))
+    return BatchProducts(grouping.counts, *(np.stack(item) for item in zip(*parts, strict=True)))
