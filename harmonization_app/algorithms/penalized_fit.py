@@ -14,7 +14,7 @@ import scipy.linalg
 
 from harmonization_app.algorithms.base import FloatArray
 from harmonization_app.algorithms.kernel import Grouping, Statistics, blocks, constant_columns
-from harmonization_app.algorithms.penalty import Problem
+from harmonization_app.algorithms.penalty import Problem, factorize
 
 # Residuals below this part of a feature's spread are rounding; no penalty is searched for such a feature.
 EXACT_RATIO = 1e-22
@@ -57,7 +57,7 @@ class _Basis:
     """The columns within batches, scans sorted by batch: `plain` and `bent` are orthonormal and orthogonal.
 
     `plain_back` turns projections on `plain` into coefficients, `bent_back` those on `bent`; `carried` [plain
-    columns x bent columns] is what a bent coefficient takes off the plain ones.
+    columns x bent columns] is what a bent coefficient takes off the plain ones; `roots` see Problem.
     """
 
     centre: FloatArray
@@ -68,7 +68,7 @@ class _Basis:
     plain_back: FloatArray
     bent_back: FloatArray
     carried: FloatArray
-    penalties: FloatArray
+    roots: tuple[FloatArray, ...]
 
 
 def fit(values: FloatArray, grouping: Grouping, columns: Columns, select: Select) -> PenalizedFit:
@@ -120,8 +120,7 @@ def _fit_block(
     kept = signals.copy()
     if usable.any():
         problem = Problem(
-            basis.penalties,
-            np.array([len(penalty) for penalty in columns.penalties], dtype=np.float64),
+            basis.roots,
             signals[:, usable],
             unexplained[usable],
             variances[usable],
@@ -158,21 +157,24 @@ def _orthonormal(columns: Columns, grouping: Grouping) -> _Basis:
     bent, triangle = np.linalg.qr(bent)
     plain_back = scipy.linalg.solve_triangular(plain_triangle, np.eye(columns.plain))
     back = scipy.linalg.solve_triangular(triangle, np.eye(len(triangle)))
-    penalties = np.zeros((len(columns.smooths), *back.shape))
-    for own, smooth, penalty in zip(penalties, columns.smooths, columns.penalties, strict=True):
+    roots = []
+    for smooth, penalty in zip(columns.smooths, columns.penalties, strict=True):
         rows = slice(smooth.start - columns.plain, smooth.stop - columns.plain)
-        own += back[rows].T @ (penalty / np.outer(scale[smooth], scale[smooth])) @ back[rows]
-    rotation = np.linalg.eigh(sum(own / np.trace(own) for own in penalties))[1]
+        root = np.linalg.cholesky(penalty / np.outer(scale[smooth], scale[smooth]))
+        roots.append(back[rows].T @ root)
+    if len(roots) == 1:
+        rotation, singular, _ = np.linalg.svd(roots[0])
+        bent, back, roots = bent @ rotation, back @ rotation, [np.diag(singular)]
     return _Basis(
         centre=centre,
         scale=scale,
         batch_centres=batch_centres,
         plain=plain,
-        bent=bent @ rotation,
+        bent=bent,
         plain_back=plain_back,
-        bent_back=back @ rotation,
+        bent_back=back,
         carried=plain_back @ carried,
-        penalties=np.stack([rotation.T @ own @ rotation for own in penalties]),
+        roots=tuple(roots),
     )
 
 
@@ -189,13 +191,13 @@ def _within_batches(values: FloatArray, grouping: Grouping) -> tuple[FloatArray,
 def _freedom(basis: _Basis, columns: Columns, log_penalties: FloatArray) -> FloatArray:
     """Return the effective degrees of freedom [smooths x features], the straight lines counted."""
     if len(columns.smooths) == 1:
-        strengths = np.diag(basis.penalties[0])[:, None]
+        strengths = np.diag(basis.roots[0])[:, None] ** 2
         return 1.0 + np.sum(1.0 / (1.0 + np.exp(log_penalties) * strengths), axis=0, keepdims=True)
     forward = np.linalg.inv(basis.bent_back)
     found = np.empty(log_penalties.shape)
     for feature, own in enumerate(log_penalties.T):
-        inner = np.eye(len(forward)) + np.tensordot(np.exp(own), basis.penalties, 1)
-        shares = np.diag(basis.bent_back @ np.linalg.solve(inner, forward))
+        inverse = factorize(basis.roots, own).inverse
+        shares = np.diag(basis.bent_back @ inverse @ inverse.T @ forward)
         for smooth, columns_of in enumerate(columns.smooths):
             rows = slice(columns_of.start - columns.plain, columns_of.stop - columns.plain)
             found[smooth, feature] = 1.0 + shares[rows].sum()

@@ -20,7 +20,7 @@ from harmonization_app.algorithms.base import FloatArray
 Criterion = Literal["gcv", "reml"]
 GRID_STEP = 0.25
 # Beyond these the smooth is the straight line, or the unpenalized one, to within rounding.
-LEAST_FREEDOM = 1e-8
+LEAST_FREEDOM = 1e-10
 BISECTIONS = 52
 
 
@@ -28,29 +28,50 @@ BISECTIONS = 52
 class Problem:
     """What the choice of penalties needs of all features.
 
-    `penalties` [smooths x columns x columns] of the orthonormal columns, `ranks` [smooths] of those matrices,
-    `signals` [columns x features] the projections of the values, `unexplained` [features] the residual squares
-    without penalty, `variances` [features] those of the raw values (denominator scans), `fixed` the number of
-    unpenalized columns with the batches.
+    `roots` are [columns x rank] by smooth: a root times its transpose is the penalty of the orthonormal columns; that
+    of a single smooth is diagonal. `signals` [columns x features] are the projections of the values,
+    `unexplained` [features] the residual squares without penalty, `variances` [features] those of the raw values
+    (denominator scans), `fixed` the number of unpenalized columns with the batches.
     """
 
-    penalties: FloatArray
-    ranks: FloatArray
+    roots: tuple[FloatArray, ...]
     signals: FloatArray
     unexplained: FloatArray
     variances: FloatArray
     scans: int
     fixed: int
 
+    @property
+    def ranks(self) -> FloatArray:
+        return np.array([root.shape[1] for root in self.roots], dtype=np.float64)
+
+    @property
+    def strengths(self) -> FloatArray:
+        """How much each column of a single smooth is penalized, [columns x 1]."""
+        return np.asarray(np.diag(self.roots[0])[:, None] ** 2)
+
     def coefficients(self, log_penalties: FloatArray) -> FloatArray:
         """Return the penalized coefficients [columns x features] at `log_penalties` [smooths x features]."""
+        if len(self.roots) == 1:
+            return np.asarray(self.signals / (1.0 + np.exp(log_penalties) * self.strengths))
         found = np.empty_like(self.signals)
-        if len(self.penalties) == 1:
-            strengths = np.diag(self.penalties[0])[:, None]
-            return np.asarray(self.signals / (1.0 + np.exp(log_penalties) * strengths))
         for feature, own in enumerate(log_penalties.T):
-            found[:, feature] = scipy.linalg.solve(_inner(self.penalties, own), self.signals[:, feature])
+            inverse = factorize(self.roots, own).inverse
+            found[:, feature] = inverse @ (inverse.T @ self.signals[:, feature])
         return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Factor:
+    """The inverse of identity plus penalties as `inverse` times its transpose, however large the penalties are.
+
+    `shares` [smooths x columns x columns] are the penalties between the two factors; they and the identity's own
+    share sum to the identity. `log_determinant` is that of identity plus penalties.
+    """
+
+    inverse: FloatArray
+    shares: FloatArray
+    log_determinant: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,28 +84,44 @@ class Derivatives:
     variance: float
 
 
-def _inner(penalties: FloatArray, log_penalties: FloatArray) -> FloatArray:
-    return np.asarray(np.eye(penalties.shape[1]) + np.tensordot(np.exp(log_penalties), penalties, 1))
+def factorize(roots: tuple[FloatArray, ...], log_penalties: FloatArray) -> Factor:
+    """Return the factor at one point, by the QR decomposition of the stacked roots and identity.
+
+    Rows go in falling order of size and columns are pivoted, which keeps the digits of the small rows (Higham,
+    Accuracy and Stability of Numerical Algorithms, 2nd ed. (2002), section 19.4).
+    """
+    columns = len(roots[0])
+    parts = [math.exp(0.5 * own) * root.T for own, root in zip(log_penalties, roots, strict=True)]
+    stack = np.vstack([*parts, np.eye(columns)])
+    order = np.argsort(-np.abs(stack).max(axis=1), kind="stable")
+    orthonormal, triangle, pivots = scipy.linalg.qr(stack[order], mode="economic", pivoting=True)
+    inverse = np.empty((columns, columns))
+    inverse[pivots] = scipy.linalg.solve_triangular(triangle, np.eye(columns))
+    rows = np.empty_like(orthonormal)
+    rows[order] = orthonormal
+    blocks = np.split(rows, np.cumsum([len(part) for part in parts]))[:-1]
+    shares = np.stack([block.T @ block for block in blocks])
+    return Factor(inverse, shares, 2.0 * float(np.log(np.abs(np.diag(triangle))).sum()))
 
 
 def gcv(problem: Problem, feature: int, log_penalties: FloatArray) -> Derivatives:
     """Return scans * residual squares / (residual degrees of freedom)^2 by the logarithms of the penalties."""
-    scaled = np.exp(log_penalties)[:, None, None] * problem.penalties
-    inverse = np.linalg.inv(_inner(problem.penalties, log_penalties))
-    kept = inverse @ problem.signals[:, feature]
-    lost = problem.signals[:, feature] - kept
-    moved = -inverse @ (scaled @ kept).T
-    steps = inverse @ scaled
+    factor = factorize(problem.roots, log_penalties)
+    inverse, shares = factor.inverse, factor.shares
+    signal = problem.signals[:, feature]
+    part = inverse.T @ signal
+    lost = signal - inverse @ part
+    pulled = inverse.T @ lost
+    spread = inverse.T @ inverse
+    moved = shares @ part
     squares = float(problem.unexplained[feature] + lost @ lost)
-    slope = -2.0 * lost @ moved
-    bend = 2.0 * moved.T @ moved
-    freedom = problem.scans - problem.fixed - float(np.trace(inverse))
-    gain = np.einsum("jab,ba->j", steps, inverse)
-    gain_bend = np.diag(gain)
-    for j, k in np.ndindex(bend.shape):
-        second = -(steps[k] @ moved[:, j]) - (steps[j] @ moved[:, k]) + (j == k) * moved[:, j]
-        bend[j, k] -= 2.0 * float(lost @ second)
-        gain_bend[j, k] -= 2.0 * float(np.sum((steps[j] @ steps[k]) * inverse.T))
+    slope = 2.0 * moved @ pulled
+    gain = np.einsum("jab,ba->j", shares, spread)
+    crossed = np.einsum("jab,kbc->jkac", shares, shares)
+    crossed = crossed + crossed.transpose(1, 0, 2, 3)
+    bend = 2.0 * (moved @ spread @ moved.T - crossed @ part @ pulled) + np.diag(slope)
+    gain_bend = np.diag(gain) - np.einsum("jkab,ba->jk", crossed, spread)
+    freedom = problem.scans - problem.fixed - float(np.trace(spread))
     score = problem.scans * squares / freedom**2
     mixed = np.outer(slope, gain) + np.outer(gain, slope)
     curved = bend / squares - (2.0 * mixed / squares + 2.0 * gain_bend) / freedom
@@ -101,27 +138,26 @@ def reml(problem: Problem, feature: int, point: FloatArray, fixed: int) -> Deriv
 
     Up to a constant that depends on the columns' units; `fixed` is the number of unpenalized columns counted.
     """
-    scaled = np.exp(point[:-1])[:, None, None] * problem.penalties
-    inner = _inner(problem.penalties, point[:-1])
-    inverse = np.linalg.inv(inner)
-    kept = inverse @ problem.signals[:, feature]
-    lost = problem.signals[:, feature] - kept
-    steps = inverse @ scaled
-    pulls = scaled @ kept
+    factor = factorize(problem.roots, point[:-1])
+    inverse, shares = factor.inverse, factor.shares
+    signal = problem.signals[:, feature]
+    part = inverse.T @ signal
+    lost = signal - inverse @ part
     variance = math.exp(point[-1])
-    squares = float(problem.unexplained[feature] + problem.signals[:, feature] @ lost) / variance
-    traces = np.einsum("jaa->j", steps)
-    slope = pulls @ kept / variance
+    squares = float(problem.unexplained[feature] + signal @ lost) / variance
+    moved = shares @ part
+    slope = moved @ part / variance
+    traces = np.einsum("jaa->j", shares)
     left = problem.scans - fixed
-    score = 0.5 * (squares + left * (math.log(2.0 * math.pi) + point[-1]) - problem.ranks @ point[:-1])
-    score += 0.5 * float(np.linalg.slogdet(inner)[1])
-    bend = np.diag(slope + traces) - 2.0 * pulls @ inverse @ pulls.T / variance
-    bend -= np.einsum("jab,kba->jk", steps, steps)
+    score = squares + left * (math.log(2.0 * math.pi) + point[-1])
+    score += factor.log_determinant - float(problem.ranks @ point[:-1])
+    bend = np.diag(slope + traces) - 2.0 * moved @ moved.T / variance
+    bend -= np.einsum("jab,kba->jk", shares, shares)
     hessian = 0.5 * np.block([[bend, -slope[:, None]], [-slope[None, :], np.array([[squares]])]])
     gradient = 0.5 * np.append(slope + traces - problem.ranks, left - squares)
-    freedom = problem.scans - problem.fixed - float(np.trace(inverse))
+    freedom = problem.scans - problem.fixed - float(np.sum(inverse**2))
     residual = (problem.unexplained[feature] + lost @ lost) / freedom
-    return Derivatives(score, gradient, hessian, float(residual))
+    return Derivatives(0.5 * score, gradient, hessian, float(residual))
 
 
 def least_score(problem: Problem, criterion: Criterion) -> FloatArray:
@@ -131,9 +167,8 @@ def least_score(problem: Problem, criterion: Criterion) -> FloatArray:
     slope between its neighbours to the last bit; at an end of the grid, that end.
     """
     curve = _gcv_curve if criterion == "gcv" else _reml_curve
-    strengths = 1.0 / np.diag(problem.penalties[0])
-    low = math.log(LEAST_FREEDOM) - math.log(float(np.sum(1.0 / strengths)))
-    high = math.log(float(np.sum(strengths))) - math.log(LEAST_FREEDOM)
+    low = math.log(LEAST_FREEDOM) - math.log(float(np.sum(problem.strengths)))
+    high = math.log(float(np.sum(1.0 / problem.strengths))) - math.log(LEAST_FREEDOM)
     grid = np.arange(low, high + GRID_STEP, GRID_STEP)
     features = problem.signals.shape[1]
     best, place = np.full(features, np.inf), np.zeros(features, dtype=np.int64)
@@ -155,7 +190,7 @@ Curve = Callable[[Problem, FloatArray], tuple[FloatArray, FloatArray]]
 
 def _gcv_curve(problem: Problem, log_penalty: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return logarithm of the GCV score and its slope, [features] each."""
-    kept = 1.0 / (1.0 + np.exp(log_penalty) * np.diag(problem.penalties[0])[:, None])
+    kept = 1.0 / (1.0 + np.exp(log_penalty) * problem.strengths)
     lost = 1.0 - kept
     remaining = (problem.signals * lost) ** 2
     squares = problem.unexplained + remaining.sum(axis=0)
@@ -166,7 +201,7 @@ def _gcv_curve(problem: Problem, log_penalty: FloatArray) -> tuple[FloatArray, F
 
 def _reml_curve(problem: Problem, log_penalty: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return the negative restricted log-likelihood, the variance profiled out, and its slope."""
-    scaled = np.exp(log_penalty) * np.diag(problem.penalties[0])[:, None]
+    scaled = np.exp(log_penalty) * problem.strengths
     kept = 1.0 / (1.0 + scaled)
     remaining = problem.signals**2 * (scaled * kept)
     squares = problem.unexplained + remaining.sum(axis=0)

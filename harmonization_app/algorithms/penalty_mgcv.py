@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harmonization_app.algorithms.base import FloatArray
-from harmonization_app.algorithms.penalty import Derivatives, Problem, gcv, reml
+from harmonization_app.algorithms.penalty import Derivatives, Problem, factorize, gcv, reml
 from harmonization_app.algorithms.smooth import NULL_SPACE, Smooth
 
 EPSILON = float(np.finfo(np.float64).eps)
@@ -72,14 +72,14 @@ def place_start(
         inner[at : at + own.shape[1], at : at + own.shape[1]] += penalty
         at += own.shape[1]
         log_ranges += float(np.log(np.linalg.eigvalsh(penalty)[1:]).sum())
-    orthonormal = np.eye(problem.penalties.shape[1]) + problem.penalties.sum(axis=0)
-    log_constant = float(np.linalg.slogdet(inner)[1]) - log_ranges - float(np.linalg.slogdet(orthonormal)[1])
+    orthonormal = factorize(problem.roots, np.zeros(len(problem.roots)))
+    log_constant = float(np.linalg.slogdet(inner)[1]) - log_ranges - orthonormal.log_determinant
     return Start(log_penalties, dependent, 0.5 * log_constant)
 
 
 def gcv_search(problem: Problem, start: Start) -> FloatArray:
     """Return the logarithms of the penalties [smooths x features] by GCV."""
-    found = np.empty((len(problem.penalties), problem.signals.shape[1]))
+    found = np.empty((len(problem.roots), problem.signals.shape[1]))
     for feature in range(found.shape[1]):
 
         def evaluate(point: FloatArray, feature: int = feature) -> Derivatives:
@@ -100,7 +100,7 @@ def gcv_search(problem: Problem, start: Start) -> FloatArray:
 
 def reml_search(problem: Problem, start: Start) -> FloatArray:
     """Return the logarithms of the penalties [smooths x features] by REML, the variance searched with them."""
-    found = np.empty((len(problem.penalties), problem.signals.shape[1]))
+    found = np.empty((len(problem.roots), problem.signals.shape[1]))
     fixed = problem.fixed + start.dependent
     for feature in range(found.shape[1]):
 

@@ -14,6 +14,7 @@ from typing import Any
 from harmonization_app.algorithms.base import Algorithm
 from harmonization_app.algorithms.baselines import GlobalScaling, ZScore
 from harmonization_app.algorithms.combat import Combat
+from harmonization_app.algorithms.combat_gam import CombatGam
 from harmonization_app.algorithms.combat_spline import CombatSpline
 from harmonization_app.algorithms.control_features import ControlFeatures
 from harmonization_app.algorithms.covbat import CovBat
@@ -38,6 +39,7 @@ ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType(
             NeuroCombat(),
             CovBat(),
             CombatSpline(),
+            CombatGam(),
             DCombat(),
             LongCombat(),
             Nested(),

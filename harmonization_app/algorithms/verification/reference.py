@@ -56,6 +56,7 @@ CASES_BY_METHOD: Mapping[str, tuple[str, ...]] = {
     "combat": COMBAT_CASES,
     "neurocombat": COMBAT_CASES,
     "covbat": ("h",),
+    "combat-gam": ("i",),
     "combat-spline": ("i3",),
     "dcombat": COMBAT_CASES,
     "longcombat": ("f",),
@@ -74,7 +75,11 @@ def reference_cases(folder: Path, algorithm_id: str = "combat") -> Iterator[Refe
     for line in sorted(index.read_text("utf-8").splitlines()[1:]):
         name = line.split("\t")[0]
         kind = name.split("_")[0]
-        if kind in CASES_BY_METHOD.get(algorithm_id, ()):
+        if kind not in CASES_BY_METHOD.get(algorithm_id, ()):
+            continue
+        if algorithm_id == "combat-gam":
+            yield from _smooth_cases(folder, name, kind)
+        else:
             yield _LOADERS.get(algorithm_id, _case)(folder, name, kind)
 
 
@@ -134,6 +139,33 @@ def _spline_case(folder: Path, name: str, kind: str) -> ReferenceCase:
     dataset = replace(case.dataset, covariates=columns)
     changes: dict[str, Any] = {"covariates": covariates, "options": {"splines": {"age": 4}}}
     return replace(case, dataset=dataset, specification=replace(case.specification, **changes))
+
+
+def _smooth_cases(folder: Path, name: str, kind: str) -> Iterator[ReferenceCase]:
+    """Yield the case of a smooth of age for each criterion of its penalty, as mgcv's own search gives it."""
+    directory = folder / "cases" / name
+    facts: dict[str, Any] = json.loads((directory / "case.json").read_text("utf-8"))
+    table = _read(folder / facts["dataset"])
+    kinds = {"age": "continuous", "sex": "categorical", "dx": "categorical"}
+    for criterion in ("gcv", "reml"):
+        expected = _read(directory / f"expected_comfam_gam_{criterion.upper()}.csv")
+        features = [column for column in expected.columns if column != "subject"]
+        specification = Specification(
+            covariates=tuple(Covariate(column, kind) for column, kind in kinds.items()),  # type: ignore[arg-type]
+            batch_size=ANY_SIZE,
+            overlap=ANY_OVERLAP,
+            options={"smooths": {"age": {"basis_size": 10}}, "penalty": criterion, "search": "mgcv"},
+        )
+        dataset = Dataset(
+            table[features].to_numpy(np.float64),
+            tuple(features),
+            tuple(table["subject"].astype(str)),
+            tuple(table["site"].astype(str)),
+            {column: tuple(table[column]) for column in kinds},
+        )
+        tolerance = float(facts["tolerance_sd"])
+        case = ReferenceCase(f"{name}/{criterion}", kind, dataset, specification, np.empty((0, 0)), tolerance)
+        yield _with_expected(case, directory, expected, features)
 
 
 def _nested_case(folder: Path, name: str, kind: str) -> ReferenceCase:

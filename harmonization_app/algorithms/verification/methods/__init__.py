@@ -38,6 +38,7 @@ class PlainMethod(Protocol):
 _MODULES: Mapping[str, str] = MappingProxyType(
     {
         "covbat": "covbat",
+        "combat-gam": "combat_gam",
         "combat-spline": "combat_spline",
         "control-features": "control_features",
         "dcombat": "dcombat",

@@ -1,0 +1,270 @@
+"""Penalties of smooths searched a second time, on the whole design of batches, covariates and smooths together.
+
+A feature's score and its derivatives come from the orthonormal whole design, nothing eliminated beforehand (Wood,
+Generalized Additive Models, 2nd ed. (2017), chapter 6); the steps are those of mgcv 1.8-41, or a bracketed root.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import brentq
+
+Array = npt.NDArray[np.float64]
+# Score, gradient, Hessian and residual variance at a point.
+Look = tuple[float, Array, Array, float]
+Score = Callable[[Array], Look]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Penalized:
+    """Least squares of `values` on `design` [scans x columns] with penalties [columns x columns] of `ranks`.
+
+    `surplus` columns are counted among the unpenalized that others determine.
+    """
+
+    values: Array
+    design: Array
+    penalties: tuple[Array, ...]
+    ranks: tuple[int, ...]
+    surplus: int
+
+    def coefficients(self, logs: Array) -> Array:
+        """Return the coefficients at the logarithms of the penalties."""
+        parts = zip(logs, self.penalties, self.ranks, strict=True)
+        roots = [_root(math.exp(own) * penalty, rank) for own, penalty, rank in parts]
+        rows = np.vstack([self.design, *roots])
+        values = np.concatenate([self.values, np.zeros(len(rows) - len(self.values))])
+        return np.linalg.lstsq(rows, values, rcond=None)[0]
+
+    def gcv(self) -> Score:
+        """Return the GCV score as a function of the logarithms of the penalties."""
+        shares, penalties, rest, _ = self._orthonormal()
+        scans = len(self.values)
+
+        def look(logs: Array) -> Look:
+            scaled = [math.exp(own) * penalty for own, penalty in zip(logs, penalties, strict=True)]
+            inverse = _inverse(np.eye(len(shares)) + sum(scaled))
+            kept = inverse @ shares
+            moved = [-inverse @ own @ kept for own in scaled]
+            squares = rest + float(np.sum((shares - kept) ** 2))
+            freedom = scans - float(np.trace(inverse))
+            first = np.array([-2 * (shares - kept) @ step for step in moved])
+            gained = np.array([float(np.trace(inverse @ own @ inverse)) for own in scaled])
+            size = len(scaled)
+            second, lost = np.zeros((size, size)), np.zeros((size, size))
+            for j, k in np.ndindex(size, size):
+                bend = -inverse @ (scaled[k] @ moved[j] + scaled[j] @ moved[k]) + (j == k) * moved[j]
+                second[j, k] = 2 * moved[j] @ moved[k] - 2 * (shares - kept) @ bend
+                both = inverse @ scaled[j] @ inverse @ scaled[k] @ inverse
+                lost[j, k] = (j == k) * gained[j] - 2 * float(np.trace(both))
+            cross = np.outer(first, gained) + np.outer(gained, first)
+            gradient = scans * (first / freedom**2 - 2 * squares * gained / freedom**3)
+            hessian = scans * (second / freedom**2 - 2 * (cross + squares * lost) / freedom**3)
+            hessian += 6 * scans * squares * np.outer(gained, gained) / freedom**4
+            return scans * squares / freedom**2, gradient, hessian, squares / freedom
+
+        return look
+
+    def reml(self) -> Score:
+        """Return the negative restricted log-likelihood by the logarithms of penalties and variance (last)."""
+        shares, penalties, rest, log_design = self._orthonormal()
+        scans = len(self.values)
+        left = scans - (self.design.shape[1] - sum(self.ranks)) - self.surplus
+        log_penalties = sum(
+            float(np.log(np.linalg.eigvalsh(own)[-rank:]).sum())
+            for own, rank in zip(self.penalties, self.ranks, strict=True)
+        )
+
+        def look(point: Array) -> Look:
+            logs, variance = point[:-1], math.exp(point[-1])
+            scaled = [math.exp(own) * penalty for own, penalty in zip(logs, penalties, strict=True)]
+            inner = np.eye(len(shares)) + sum(scaled)
+            inverse = _inverse(inner)
+            kept = inverse @ shares
+            size = len(scaled)
+            squares = rest + float(shares @ (shares - kept))
+            score = squares / (2 * variance) + left / 2 * math.log(2 * math.pi * variance)
+            score += 0.5 * (
+                np.linalg.slogdet(inner)[1] + log_design - log_penalties - np.dot(self.ranks, logs)
+            )
+            roughness = np.array([kept @ own @ kept for own in scaled]) / variance
+            traces = np.array([float(np.trace(inverse @ own)) for own in scaled])
+            gradient = np.append(roughness + traces - self.ranks, left - squares / variance) / 2
+            hessian = np.zeros((size + 1, size + 1))
+            for j, k in np.ndindex(size, size):
+                hessian[j, k] = (j == k) * (roughness[j] + traces[j])
+                hessian[j, k] -= 2 * kept @ scaled[j] @ inverse @ scaled[k] @ kept / variance
+                hessian[j, k] -= float(np.trace(inverse @ scaled[j] @ inverse @ scaled[k]))
+            hessian[:size, size] = hessian[size, :size] = -roughness
+            hessian[size, size] = squares / variance
+            residual = rest + float(np.sum((shares - kept) ** 2))
+            return score, gradient, hessian / 2, residual / (scans - float(np.trace(inverse)))
+
+        return look
+
+    def _orthonormal(self) -> tuple[Array, list[Array], float, float]:
+        """Return projections, penalties of the orthonormal design, squares left over, log determinant."""
+        columns, triangle = np.linalg.qr(self.design)
+        back = np.linalg.inv(triangle)
+        shares = columns.T @ self.values
+        rest = float(np.sum((self.values - columns @ shares) ** 2))
+        size = float(2 * np.log(np.abs(np.diag(triangle))).sum())
+        penalties = [back.T @ own @ back for own in self.penalties]
+        axes = np.linalg.eigh(sum(own / np.trace(own) for own in penalties))[1]
+        free = np.arange(len(axes)) < len(axes) - sum(self.ranks)
+        turned = [axes.T @ own @ axes for own in penalties]
+        for own in turned:
+            own[free], own[:, free] = 0.0, 0.0
+        return axes.T @ shares, turned, rest, size
+
+
+def least(problem: Penalized, criterion: str) -> Array:
+    """Return the logarithm of the one penalty at the least score, by a grid and a bracketed root of the slope."""
+    score = problem.gcv()
+    if criterion == "reml":
+        both = problem.reml()
+
+        def score(logs: Array) -> Look:
+            # At the best variance for this penalty the squares over the variance equal what is left of the scans.
+            start = both(np.append(logs, 0.0))
+            spare = len(problem.values) - problem.design.shape[1] + sum(problem.ranks) - problem.surplus
+            return both(np.append(logs, math.log(2 * start[2][-1, -1] / spare)))
+
+    grid = np.arange(-28.0, 32.0, 0.25)
+    scores = [score(np.array([point]))[0] for point in grid]
+    best = int(np.argmin(scores))
+    if best in (0, len(grid) - 1):
+        return grid[best : best + 1]
+    low, high = grid[best - 1], grid[best + 1]
+    slopes = [score(np.array([point]))[1][0] for point in (low, high)]
+    if slopes[0] * slopes[1] >= 0:
+        return grid[best : best + 1]
+    return np.array([brentq(lambda point: score(np.array([point]))[1][0], low, high, xtol=1e-13)])
+
+
+def gcv_steps(score: Score, start: Array) -> Array:
+    """Return where mgcv's search by GCV ends: a descent, begun again until the score no longer changes."""
+    end = _gcv_descent(score, start)
+    while True:
+        value, gradient, _, _ = score(end)
+        flat = np.abs(gradient) < 1e-4 * (1 + abs(value))
+        again = end if flat.all() else _gcv_descent(score, np.where(flat, start, end))
+        if flat.all() or abs(score(again)[0] - value) < 1e-7 * value:
+            return again
+        end = again
+
+
+def _gcv_descent(score: Score, point: Array) -> Array:
+    best, gradient, hessian, _ = score(point)
+    gain, count = 1e10, 1
+    while True:
+        count += 1
+        downhill = -gradient / np.max(np.abs(gradient))
+        bends_up = np.all(np.linalg.eigvalsh(hessian) >= 0)
+        step = -np.linalg.solve(hessian, gradient) if bends_up else downhill
+        step = step * min(1.0, 5.0 / np.max(np.abs(step))) if bends_up else step
+        found = False
+        for attempt in range(14):
+            step = downhill if attempt == 3 and bends_up else step
+            value = score(point + step)[0]
+            if value < best:
+                point, gain, best, found = point + step, best - value, value, True
+                break
+            step = step / 2
+        even = np.linalg.norm(gradient) <= 1e-7 ** (1 / 3) * (1 + abs(best))
+        _, gradient, hessian, _ = score(point)
+        if count > 3 and (not found or (even and gain <= 1e-7 * (1 + best))):
+            break
+    for axis in range(len(point)):
+        stride = np.eye(len(point))[axis] * (2.0 if gradient[axis] < 0 else -2.0)
+        for _ in range(5):
+            value = score(point + stride)[0]
+            if not value < best:
+                break
+            point, best = point + stride, value
+    return point
+
+
+def reml_steps(score: Score, start: Array) -> Array:
+    """Return where mgcv's search by REML ends: logarithms of the penalties and, last, of the variance."""
+    point, look = start, score(start)
+    scale = abs(math.log(look[3])) + abs(look[0])
+    free = np.abs(look[1]) > 1e-6 * scale
+    free = free if free.any() else np.ones(len(point), dtype=bool)
+    for count in range(1, 201):
+        if not free.any():
+            free = np.abs(look[1]) == np.abs(look[1]).max()
+        before = look[0]
+        following, definite, bends_down, stuck = _reml_step(score, point, look, free, scale, count)
+        if following is not None:
+            point, look = following, score(following)
+        scale = abs(math.log(look[3])) + abs(look[0])
+        gradient, curvature = np.abs(look[1]), np.abs(np.diag(look[2]))
+        free = (gradient > 1e-7 * scale) | (curvature > 1e-7 * scale)
+        settled = not bends_down and gradient.max() <= 5e-6 * scale
+        if abs(before - look[0]) > 1e-6 * scale:
+            free = np.ones_like(free) if settled else free
+            settled = False
+        if settled or stuck:
+            break
+    return point
+
+
+def _reml_step(
+    score: Score, point: Array, look: Look, free: npt.NDArray[np.bool_], scale: float, count: int
+) -> tuple[Array | None, bool, bool, bool]:
+    """Return the next point (None: stay), whether the Hessian is positive and bends down, whether no step served."""
+    value, gradient, hessian, _ = look
+    lengths, axes = np.linalg.eigh(hessian[np.ix_(free, free)])
+    top, tiny = np.max(np.abs(lengths)), float(np.finfo(float).eps)
+    limit = scale if len(lengths) == 1 else abs(lengths[-1])
+    bends_down = bool(np.any(-lengths > limit * tiny**0.5))
+    definite = bool(np.all(lengths >= top * tiny**0.7))
+    step = np.zeros(len(point))
+    step[free] = -axes @ (axes.T @ gradient[free] / np.maximum(np.abs(lengths), top * tiny**0.7))
+    step = step * min(1.0, 5.0 / np.max(np.abs(step)))
+
+    def tried(step: Array) -> tuple[float, bool]:
+        change = score(point + step)[0] - value
+        model = gradient @ step + step @ hessian @ step / 2
+        return change, abs(model - change) < 0.8 * (max(abs(model), abs(change)) + 1e-6 * scale)
+
+    change, close = tried(step)
+    tries, turned = 0, False
+    while not (change < 0 and close) and tries < 30:
+        if tries == 3 and count < 10:
+            turned = True
+            step = -gradient / np.linalg.norm(gradient) * min(np.linalg.norm(step), 2.0)
+        else:
+            step = step / 2
+        change, close = tried(step)
+        close = close or tries > 4
+        tries += not (change < 0 and close)
+    if definite or turned:
+        return (point + step if change < 0 and close else None), definite, bends_down, tries == 30
+    lowest, chosen, downhill = math.inf, step, -2 * gradient / np.max(np.abs(gradient))
+    for _ in range(40):
+        downhill = downhill / 2
+        own, close = tried(downhill)
+        if math.isinf(lowest) or (own <= lowest and close):
+            lowest, chosen = own, downhill
+        if lowest < 0 and own > lowest:
+            break
+    return point + (chosen if lowest < change else step), definite, bends_down, tries == 30
+
+
+def _inverse(inner: Array) -> Array:
+    """Return the inverse of a matrix whose rows differ much in size."""
+    roots = 1 / np.sqrt(np.diag(inner))
+    return np.asarray(roots[:, None] * np.linalg.inv(roots[:, None] * inner * roots) * roots)
+
+
+def _root(penalty: Array, rank: int) -> Array:
+    """Return rows [rank x columns] whose cross product is `penalty`."""
+    values, vectors = np.linalg.eigh(penalty)
+    return np.asarray(np.sqrt(values[-rank:, None]) * vectors[:, -rank:].T)
