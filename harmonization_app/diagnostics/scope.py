@@ -66,13 +66,17 @@ def narrowed(
     named = _texts(specification.options)
     chosen = {dataset.features[i] for i in drawn}
     names = tuple(name for name in dataset.features if name in chosen or name in named)
-    kept = set(names)
+    return select_features(dataset, names), plan_for(specification, names)
+
+
+def plan_for(specification: Specification, features: tuple[str, ...]) -> Specification:
+    """Return the plan for these features alone, its pools without the others."""
+    kept = set(features)
     pools = tuple(
         replace(pool, features=tuple(name for name in pool.features if name in kept))
         for pool in specification.pools
     )
-    pools = tuple(pool for pool in pools if pool.features)
-    return select_features(dataset, names), replace(specification, features=names, pools=pools)
+    return replace(specification, features=features, pools=tuple(pool for pool in pools if pool.features))
 
 
 def distribution(values: FloatArray) -> dict[str, float] | None:
