@@ -62,7 +62,7 @@ def profile_chart(profile: BatchProfile) -> Options:
         "xAxis": {
             "type": "category",
             "data": list(profile.groups),
-            "axisLabel": {"rotate": 30 if len(profile.groups) > 6 else 0},
+            "axisLabel": {"interval": 0, "rotate": 25, "width": 130, "overflow": "truncate"},
         },
         "yAxis": rows_axis(profile.features),
         "visualMap": {
@@ -295,4 +295,5 @@ def value_axis(name: str, gap: int = 28) -> Options:
 
 def rows_axis(names: Sequence[str]) -> Options:
     """Return an axis that names every row, the first on top."""
-    return {"type": "category", "data": list(names), "inverse": True, "axisLabel": {"interval": 0}}
+    label = {"interval": 0, "width": 190, "overflow": "truncate"}
+    return {"type": "category", "data": list(names), "inverse": True, "axisLabel": label}
