@@ -27,6 +27,7 @@ from harmonization_app.algorithms.nested_search import NestedSearch
 from harmonization_app.algorithms.neurocombat import NeuroCombat
 from harmonization_app.algorithms.pairwise import Pairwise
 from harmonization_app.algorithms.phantom import PhantomCalibration
+from harmonization_app.algorithms.sva import SurrogateVariables
 from harmonization_app.algorithms.travelling import TravellingSubject
 from hub.core.canonical import canonical_json
 from hub.core.errors import NotFound
@@ -52,6 +53,7 @@ ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType(
             GlobalScaling(),
             ZScore(),
             FunctionalNormalization(),
+            SurrogateVariables(),
         )
     }
 )

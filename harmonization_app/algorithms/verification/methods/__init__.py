@@ -50,6 +50,7 @@ _MODULES: Mapping[str, str] = MappingProxyType(
         "nested-search": "nested_search",
         "pairwise": "pairwise",
         "phantom-calibration": "phantom",
+        "sva": "sva",
         "travelling-subject": "travelling",
         "z-score": "baselines_zscore",
     }
