@@ -15,6 +15,7 @@ from harmonization_app.algorithms.base import Algorithm
 from harmonization_app.algorithms.baselines import GlobalScaling, ZScore
 from harmonization_app.algorithms.combat import Combat
 from harmonization_app.algorithms.combat_gam import CombatGam
+from harmonization_app.algorithms.combat_robust import CombatRobust
 from harmonization_app.algorithms.combat_spline import CombatSpline
 from harmonization_app.algorithms.control_features import ControlFeatures
 from harmonization_app.algorithms.covbat import CovBat
@@ -41,6 +42,7 @@ ALGORITHMS: Mapping[str, Algorithm] = MappingProxyType(
             CovBat(),
             CombatSpline(),
             CombatGam(),
+            CombatRobust(),
             DCombat(),
             LongCombat(),
             Nested(),

@@ -57,6 +57,7 @@ CASES_BY_METHOD: Mapping[str, tuple[str, ...]] = {
     "neurocombat": COMBAT_CASES,
     "covbat": ("h",),
     "combat-gam": ("i",),
+    "combat-robust": ("a9",),
     "combat-spline": ("i3",),
     "dcombat": COMBAT_CASES,
     "longcombat": ("f",),

@@ -39,6 +39,7 @@ _MODULES: Mapping[str, str] = MappingProxyType(
     {
         "covbat": "covbat",
         "combat-gam": "combat_gam",
+        "combat-robust": "combat_robust",
         "combat-spline": "combat_spline",
         "control-features": "control_features",
         "dcombat": "dcombat",
