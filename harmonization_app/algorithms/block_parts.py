@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,7 +86,7 @@ def load_part(content: bytes) -> BlockPart:
                 f"Block format {header['format']} is not known here; this hub reads {PART_FORMAT}."
             )
         return _part_from(header, arrays)
-    except (KeyError, TypeError, ValueError, UnicodeDecodeError, OSError) as error:
+    except (KeyError, TypeError, ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise InvalidInput(
             f"The block's statistics cannot be read: {error!r}. Compute them again."
         ) from error

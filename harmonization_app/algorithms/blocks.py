@@ -134,8 +134,25 @@ def harmonize_blocks(
     it raises ends the run, and no file is left. Raises HarmonizationRefused as the gate says, MemoryLimitExceeded and
     InvalidInput before anything is read.
     """
-    report = progress or (lambda fraction, text: None)
     opened = open_source(source)
+    try:
+        return _harmonize(
+            opened, target, labels, specification, progress or _silent, memory_limit_bytes, layout
+        )
+    finally:
+        if opened is not source and isinstance(opened, FileSource):
+            opened.close()
+
+
+def _harmonize(
+    opened: BlockSource,
+    target: Path,
+    labels: Labelled,
+    specification: Specification,
+    report: Progress,
+    memory_limit_bytes: int | None,
+    layout: Layout,
+) -> Model:
     task = prepare(labels, specification)
     plan = plan_blocks(task, opened.shape, memory_limit_bytes)
     report(0.0, plan.memory.sentence())
@@ -152,6 +169,10 @@ def harmonize_blocks(
         raise
     whole.finish()
     return model
+
+
+def _silent(fraction: float, text: str) -> None:
+    """Report nothing."""
 
 
 def _statistics(task: Task, source: BlockSource, plan: BlockPlan, report: Progress) -> Iterator[BlockPart]:
