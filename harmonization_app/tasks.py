@@ -3,7 +3,7 @@
 from harmonization_app.services import algorithm as algorithm_services
 from harmonization_app.services import export as export_services
 from harmonization_app.services import run as run_services
-from harmonization_app.services import run_execution
+from harmonization_app.services import run_blocks, run_execution
 from hub.core.jobs.heartbeat import JobContext
 from hub.core.jobs.registry import job
 
@@ -17,6 +17,11 @@ from hub.core.jobs.registry import job
 )
 def run_harmonization(context: JobContext, *, run_id: str) -> None:
     run_execution.execute_run(context, run_id=run_id)
+
+
+@job(name=run_blocks.HELP_JOB, queue="harmonize", soft_limit_s=6 * 3600, hard_limit_s=6 * 3600 + 60)
+def help_run(context: JobContext, *, run_id: str, stage: run_blocks.Stage) -> None:
+    run_blocks.help_run(context, run_id=run_id, stage=stage)
 
 
 @job(name="harmonization.verify_algorithm", queue="harmonize", soft_limit_s=1800, hard_limit_s=1860)

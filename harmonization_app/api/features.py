@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.http import HttpResponse, StreamingHttpResponse
-from django.http.response import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins
@@ -33,10 +31,10 @@ from harmonization_app.permissions import readable
 from harmonization_app.services import algorithm as algorithm_services
 from harmonization_app.services import feature_matrix as matrix_services
 from harmonization_app.services import feature_set as feature_services
+from harmonization_app.views.table_answer import Answer, feature_set_answer
 from hub.core.api.records import JobSerializer
 from hub.core.api.views import HubViewSet
 from hub.core.errors import InvalidInput, NotFound
-from hub.core.storage.blobs import get_blob
 from qc_app.api.common import validated
 from sites_app.models import Trial
 
@@ -96,16 +94,8 @@ class FeatureSetViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, HubVie
 
     @extend_schema(responses={(200, "text/csv"): OpenApiTypes.BINARY})
     @action(detail=True, url_path="data")
-    def data(self, request: Request, pk: Any = None) -> HttpResponseBase:
-        row = self.get_object()
-        name = f"features-{row.digest[:12]}.csv"
-        if row.origin != FeatureSet.Origin.MATRIX:
-            return csv_response(get_blob(row.data_digest), name)
-        return StreamingHttpResponse(
-            matrix_services.table_csv(row),
-            content_type="text/csv",
-            headers={"Content-Disposition": f'attachment; filename="{name}"'},
-        )
+    def data(self, request: Request, pk: Any = None) -> Answer:
+        return feature_set_answer(request, self.get_object())
 
 
 def _import_matrix(request: Request, trial: Trial, data: dict[str, Any]) -> FeatureSet:
@@ -145,12 +135,6 @@ def _metadata(given: Any) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise InvalidInput("metadata must be a JSON object.")
     return given
-
-
-def csv_response(content: bytes, name: str) -> HttpResponse:
-    return HttpResponse(
-        content, content_type="text/csv", headers={"Content-Disposition": f'attachment; filename="{name}"'}
-    )
 
 
 class AlgorithmViewSet(HubViewSet):

@@ -13,7 +13,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from harmonization_app.api.comparison import ComparisonMixin
-from harmonization_app.api.features import csv_response, visible_or_refuse
+from harmonization_app.api.features import visible_or_refuse
+from harmonization_app.api.run_steps import RunStepsMixin
 from harmonization_app.api.serializers import (
     ChecklistItemSerializer,
     DataLockOpenSerializer,
@@ -35,6 +36,7 @@ from harmonization_app.services import data_lock as lock_services
 from harmonization_app.services import plan as plan_services
 from harmonization_app.services import run as run_services
 from harmonization_app.views.report_answer import report_answer
+from harmonization_app.views.table_answer import Answer, harmonized_answer
 from hub.core.api.views import HubViewSet
 from hub.core.errors import NotFound
 from hub.core.storage.blobs import get_blob
@@ -90,12 +92,12 @@ class PlanViewSet(ComparisonMixin, mixins.ListModelMixin, mixins.RetrieveModelMi
         return Response(PlanSerializer(row).data, status=201)
 
 
-class RunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, HubViewSet):
+class RunViewSet(RunStepsMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin, HubViewSet):
     """Harmonization runs: start, follow, read diagnostics, download, repeat."""
 
     queryset = HarmonizationRun.objects.none()
     serializer_class = RunSerializer
-    filterset_fields = ["trial", "plan", "feature_set", "kind", "state"]
+    filterset_fields = ["trial", "plan", "feature_set", "kind", "state", "mode", "model_of"]
     ordering_fields = ["created_at"]
 
     def get_queryset(self) -> Any:
@@ -117,9 +119,8 @@ class RunViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, HubViewSet):
 
     @extend_schema(responses={(200, "text/csv"): OpenApiTypes.BINARY})
     @action(detail=True)
-    def data(self, request: Request, pk: Any = None) -> HttpResponse:
-        run = self.get_object()
-        return csv_response(_output(run.data_digest), f"harmonized-{run.kind}-{run.pk}.csv")
+    def data(self, request: Request, pk: Any = None) -> Answer:
+        return harmonized_answer(request, self.get_object())
 
     @extend_schema(responses={(200, "application/zip"): OpenApiTypes.BINARY})
     @action(detail=True)

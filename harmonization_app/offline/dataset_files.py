@@ -35,7 +35,7 @@ def dataset_digest(dataset: Dataset) -> str:
 
 def values_digest(values: FloatArray) -> str:
     """Return the SHA-256 of a table's bits, little-endian float64 by rows."""
-    return hashlib.sha256(np.ascontiguousarray(values, dtype="<f8").tobytes()).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(values, dtype="<f8").data).hexdigest()
 
 
 def plain_json(value: Any) -> Any:

@@ -245,6 +245,14 @@ def _require_digest(package: Package, path: str, digest: str) -> None:
         )
 
 
+def _table_name(package: Package, folder: str) -> str:
+    """Return the file of a table: a matrix where there is one, else text. Both at once are never right."""
+    matrix, text = (f"{folder}/{name}" in package.digests for name in ("data.npy", "data.csv"))
+    if matrix and text:
+        raise Differs(f"{folder}/data.npy: a table is stored as a matrix or as text, not as both")
+    return "data.npy" if matrix else "data.csv"
+
+
 def _check_contents(package: Package) -> None:
     """Versions, feature sets and runs are the ones whose digests the manifest holds."""
     manifest = package.manifest
@@ -253,10 +261,12 @@ def _check_contents(package: Package) -> None:
             _require_digest(package, f"{kind}/{row['id']}.json", row["digest"])
     for row in manifest["feature_sets"]:
         _require_digest(package, f"feature_sets/{row['id']}/identity.json", row["digest"])
-        _require_digest(package, f"feature_sets/{row['id']}/data.csv", row["data"])
+        folder = f"feature_sets/{row['id']}"
+        _require_digest(package, f"{folder}/{_table_name(package, folder)}", row["data"])
     for row in manifest["runs"]:
         folder = f"runs/{row['id']}"
-        for name, part in (("data.csv", "data"), ("model.zip", "model"), ("diagnostics.json", "diagnostics")):
+        table = _table_name(package, folder)
+        for name, part in ((table, "data"), ("model.zip", "model"), ("diagnostics.json", "diagnostics")):
             if row[part]:
                 _require_digest(package, f"{folder}/{name}", row[part])
             elif f"{folder}/{name}" in package.digests:

@@ -20,9 +20,10 @@ from harmonization_app.offline.computation import Computation, Outcome
 from harmonization_app.offline.dataset_files import dataset_digest, values_digest
 from harmonization_app.plan_document import PlanDocument, parse_plan
 from harmonization_app.services.frozen_rows import prepare_for_model
+from harmonization_app.services.harmonized_table import put_harmonized
 from harmonization_app.services.preparation import Prepared
 from harmonization_app.services.run_checks import equality_of, require_same_input
-from harmonization_app.services.run_output import harmonized_csv, zip_model
+from harmonization_app.services.run_output import zip_model
 from hub.core.errors import Conflict
 from hub.core.storage.blobs import get_blob, put_blob
 
@@ -53,7 +54,7 @@ def carry_out_application(row: HarmonizationRun, compute: Compute) -> tuple[str,
         "gate": [finding.to_json() for finding in findings],
         "summary": _summary(row, parsed, prepared, outcome, models),
     }
-    return RunState.SUCCEEDED, "", changes | _outputs(row, prepared, chain)
+    return RunState.SUCCEEDED, "", changes | _outputs(row, prepared, chain, changes["summary"])
 
 
 def frozen_computation(row: HarmonizationRun, prepared: Prepared, models: Mapping[str, Model]) -> Computation:
@@ -155,7 +156,9 @@ def _bits(array: Any) -> bytes:
     return np.ascontiguousarray(array).tobytes()
 
 
-def _outputs(row: HarmonizationRun, prepared: Prepared, chain: ChainResult) -> Changes:
+def _outputs(
+    row: HarmonizationRun, prepared: Prepared, chain: ChainResult, summary: Mapping[str, Any]
+) -> Changes:
     identity = {
         "run": str(row.pk),
         "kind": row.kind,
@@ -164,7 +167,9 @@ def _outputs(row: HarmonizationRun, prepared: Prepared, chain: ChainResult) -> C
         "model_of": str(row.model_of_id),
     }
     models = {step: save_model(model) for step, model in chain.models.items()}
+    data_digest, stored = put_harmonized(row, prepared.dataset, chain.main)
     return {
-        "data_digest": put_blob(harmonized_csv(row, prepared.dataset, chain.main)),
+        "data_digest": data_digest,
         "model_digest": put_blob(zip_model(models[MAIN], identity, models.get(CALIBRATION))),
+        "summary": {**summary, **stored},
     }

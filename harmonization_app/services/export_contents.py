@@ -18,6 +18,7 @@ from django.db.models import Q, QuerySet
 from harmonization_app.models import AlgorithmVersion, FeatureSet, HarmonizationPlan, HarmonizationRun
 from harmonization_app.offline import verify_package
 from harmonization_app.services.algorithm import lock_digest
+from harmonization_app.services.harmonized_table import KEYS, is_matrix
 from harmonization_app.services.plan import signed_content
 from harmonization_app.services.report import render_report
 from hub.core.audit.models import HASHED_COLUMNS, AuditEvent
@@ -25,7 +26,7 @@ from hub.core.canonical import canonical_json, digest
 from hub.core.errors import Conflict
 from hub.core.models import ElectronicSignature
 from hub.core.signatures.keys import public_key, sign_bytes
-from hub.core.storage.blobs import get_blob
+from hub.core.storage.blobs import blob_pieces, get_blob
 from qc_app.models import Protocol, QCProfile
 from sites_app.ingest.packs import read_instance
 from sites_app.models import Instance, Submission, Trial
@@ -124,8 +125,13 @@ def _feature_set_files(row: FeatureSet) -> Files:
     folder = f"feature_sets/{row.pk}"
     identity = {"data": row.data_digest, "columns": row.columns, "covariates": row.covariates}
     yield f"{folder}/identity.json", [canonical_json(identity)]
-    yield f"{folder}/data.csv", [get_blob(row.data_digest)]
+    yield f"{folder}/{_table_name(row)}", blob_pieces(row.data_digest)
     yield f"{folder}/record.json", [_json(_record(row))]
+
+
+def _table_name(row: FeatureSet) -> str:
+    """Return the name of a table's file: measurements that came as a matrix stay one."""
+    return "data.npy" if row.origin == FeatureSet.Origin.MATRIX else "data.csv"
 
 
 def _run_files(run: HarmonizationRun, named: Mapping[str, Any] | None) -> Files:
@@ -137,9 +143,12 @@ def _run_files(run: HarmonizationRun, named: Mapping[str, Any] | None) -> Files:
         "model": run.model_digest,
         "diagnostics": run.diagnostics_digest,
     }
-    for part, name in (("data", "data.csv"), ("model", "model.zip"), ("diagnostics", "diagnostics.json")):
+    table = _table_name(run.feature_set)
+    for part, name in (("data", table), ("model", "model.zip"), ("diagnostics", "diagnostics.json")):
         if outputs[part]:
-            yield f"{folder}/{name}", [get_blob(outputs[part])]
+            yield f"{folder}/{name}", blob_pieces(outputs[part])
+    if is_matrix(run):
+        yield f"{folder}/keys.csv", [get_blob(run.summary[KEYS])]
     if run.is_final:
         yield f"{folder}/report.json", [render_report(run, "json")[0]]
 

@@ -12,10 +12,9 @@ from harmonization_app.algorithms.registry import get_algorithm
 from harmonization_app.algorithms.verification.crosscheck import cross_check
 from harmonization_app.models import HarmonizationRun
 from harmonization_app.offline.computation import Outcome, compare
-from harmonization_app.services.run_output import read_harmonized
+from harmonization_app.services.harmonized_table import harmonized_values
 from hub.core.canonical import digest
 from hub.core.errors import Conflict, InvalidInput
-from hub.core.storage.blobs import get_blob
 
 NOT_COMPUTED, DIFFERS = "cross_check_not_computed", "cross_check_differs"
 
@@ -89,7 +88,7 @@ def equality_of(run: HarmonizationRun, outcome: Outcome) -> dict[str, Any]:
     """
     original = HarmonizationRun.objects.get(reruns=run)
     chain = outcome.result
-    former = read_harmonized(get_blob(original.data_digest), len(chain.main.model.features))
+    former = harmonized_values(original, len(chain.main.model.features))
     iterations = original.summary.get("iterations", {})
     values_digest = original.summary.get("values_digest", "")
     same = digest(original.environment) == outcome.document["environment_digest"]

@@ -19,17 +19,19 @@ from harmonization_app.plan_document import PlanDocument, parse_plan
 from harmonization_app.services.algorithm import DigestDiffers, require_present_code
 from harmonization_app.services.application_execution import carry_out_application
 from harmonization_app.services.fresh_process import compute_in_fresh_process
+from harmonization_app.services.harmonized_table import put_harmonized
 from harmonization_app.services.plan import locked_version
 from harmonization_app.services.preparation import Prepared, check_prepared, prepare
 from harmonization_app.services.run import FINAL, finish_run
+from harmonization_app.services.run_blocks import compute_by_blocks, goes_by_blocks
 from harmonization_app.services.run_checks import check_again, cross_check_findings, equality_of
 from harmonization_app.services.run_output import (
     dataset_digest,
-    harmonized_csv,
     plain_json,
     values_digest,
     zip_model,
 )
+from harmonization_app.services.run_sensitivity import analyse_sensitivity, in_short
 from harmonization_app.services.stored_input import stored_preparation
 from hub.core.canonical import canonical_json
 from hub.core.jobs.heartbeat import JobContext
@@ -97,8 +99,12 @@ def _carry_out(context: JobContext, row: HarmonizationRun) -> tuple[str, str, Ch
         return RunState.FAILED, _reasons(findings), changes
     context.progress(0.6, "diagnosing before and after")
     report = get_algorithm(parsed.algorithm).diagnose(chain.dataset, parsed.specification, chain.main)
-    diagnostics = report.to_json()
-    return RunState.SUCCEEDED, "", changes | _outputs(row, prepared, chain, diagnostics)
+    analyses = analyse_sensitivity(
+        parsed, chain, lambda share, text: context.progress(0.75 + 0.2 * share, text)
+    )
+    changes["summary"]["sensitivity"] = in_short(analyses)
+    diagnostics = {**report.to_json(), "sensitivity": analyses}
+    return RunState.SUCCEEDED, "", changes | _outputs(row, prepared, chain, diagnostics, changes["summary"])
 
 
 def _require_locked_digests(row: HarmonizationRun, parsed: PlanDocument, environment_digest: str) -> None:
@@ -142,6 +148,8 @@ def _computation(parsed: PlanDocument, prepared: Prepared) -> Computation:
 def _computed(context: JobContext, row: HarmonizationRun, computation: Computation) -> Outcome:
     """Return the result of each step; a repetition is computed in a process of its own."""
     if row.rerun_of is None:
+        if goes_by_blocks(computation):
+            return Outcome(compute_by_blocks(context, row, computation), {})
         return Outcome(compute(computation), {})
     return compute_in_fresh_process(
         computation, lambda: context.progress(0.3, "computing in a process of its own")
@@ -175,13 +183,19 @@ def _summary(
 
 
 def _outputs(
-    row: HarmonizationRun, prepared: Prepared, chain: ChainResult, diagnostics: dict[str, Any]
+    row: HarmonizationRun,
+    prepared: Prepared,
+    chain: ChainResult,
+    diagnostics: dict[str, Any],
+    summary: Mapping[str, Any],
 ) -> Changes:
     """Return the digests of the stored files: harmonized table, models, diagnostics."""
     identity = {"run": str(row.pk), "kind": row.kind, "exploratory_reason": row.exploratory_reason}
     models = {step: save_model(model) for step, model in chain.models.items()}
+    data_digest, stored = put_harmonized(row, prepared.dataset, chain.main)
     return {
-        "data_digest": put_blob(harmonized_csv(row, prepared.dataset, chain.main)),
+        "data_digest": data_digest,
         "model_digest": put_blob(zip_model(models[MAIN], identity, models.get(CALIBRATION))),
         "diagnostics_digest": put_blob(canonical_json({**identity, **plain_json(diagnostics)})),
+        "summary": {**summary, **stored},
     }

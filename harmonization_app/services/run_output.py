@@ -6,12 +6,13 @@ import csv
 import io
 import math
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
 from harmonization_app.algorithms.base import Dataset, FloatArray, Result
 from harmonization_app.algorithms.model import ModelFiles
+from harmonization_app.diagnostics.feature_table import ROW_KEY_SEPARATOR, csv_line, number_cells
 from harmonization_app.models import HarmonizationRun
 from harmonization_app.offline.dataset_files import dataset_digest, plain_json, values_digest
 from hub.core.canonical import canonical_json
@@ -33,18 +34,16 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 def harmonized_csv(run: HarmonizationRun, dataset: Dataset, result: Result) -> bytes:
     """Return the harmonized table: keys, run and kind in every row, then the features, 17 significant digits."""
     whole = io.BytesIO()
-    whole.write(_line([*KEY_COLUMNS, *result.model.features]))
-    for index, row in enumerate(dataset.rows):
-        subject, _, visit = row.partition("|")
-        cells = ["" if math.isnan(value) else f"{value:.17g}" for value in result.values[index].tolist()]
-        whole.write(_line([subject, visit, dataset.batches[index], str(run.pk), run.kind, *cells]))
+    whole.write(csv_line([*KEY_COLUMNS, *result.model.features]))
+    for index in range(len(dataset.rows)):
+        whole.write(csv_line([*key_cells(run, dataset, index), *number_cells(result.values[index])]))
     return whole.getvalue()
 
 
-def _line(cells: Sequence[str | None]) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerow(cells)
-    return text.getvalue().encode()
+def key_cells(run: HarmonizationRun, dataset: Dataset, index: int) -> list[str]:
+    """Return what KEY_COLUMNS name of one row."""
+    subject, _, visit = dataset.rows[index].partition(ROW_KEY_SEPARATOR)
+    return [subject, visit, dataset.batches[index] or "", str(run.pk), run.kind]
 
 
 def read_harmonized(content: bytes, columns: int) -> FloatArray:

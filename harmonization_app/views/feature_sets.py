@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.http import FileResponse, HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST
@@ -19,9 +19,9 @@ from harmonization_app.selectors import feature_set as selectors
 from harmonization_app.services import feature_set as services
 from harmonization_app.views.charts import distribution_chart, profile_chart
 from harmonization_app.views.pages import PAGE, harmonization_page, is_htmx, json_object, may, picker
+from harmonization_app.views.table_answer import Answer, feature_set_answer
 from hub.core.csv_export import csv_response
 from hub.core.errors import InvalidInput
-from hub.core.storage.blobs import blob_file, get_blob
 from sites_app.models import Trial
 from sites_app.views.trial_pages import get_visible
 
@@ -130,18 +130,8 @@ def feature_set_features(request: HttpRequest, trial: Trial, pk: UUID) -> JsonRe
 
 
 @harmonization_page
-def feature_set_data(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse | FileResponse:
-    row = _get(request, trial, pk)
-    if row.origin == FeatureSet.Origin.MATRIX:
-        response: HttpResponse | FileResponse = FileResponse(
-            blob_file(row.data_digest).open("rb"), content_type="application/octet-stream"
-        )
-        ending = "npy"
-    else:
-        response = HttpResponse(get_blob(row.data_digest), content_type="text/csv; charset=utf-8")
-        ending = "csv"
-    response["Content-Disposition"] = f'attachment; filename="features-{row.digest[:12]}.{ending}"'
-    return response
+def feature_set_data(request: HttpRequest, trial: Trial, pk: UUID) -> Answer:
+    return feature_set_answer(request, _get(request, trial, pk))
 
 
 def _get(request: HttpRequest, trial: Trial, pk: UUID) -> Any:

@@ -17,9 +17,10 @@ from harmonization_app.selectors.feature_set import visible_feature_sets
 from harmonization_app.selectors.plan import grouped, specification_rows, visible_plans
 from harmonization_app.services import run as services
 from harmonization_app.services.run import load_diagnostics
-from harmonization_app.views import charts
 from harmonization_app.views.pages import PAGE, harmonization_page, may
 from harmonization_app.views.report_answer import report_answer
+from harmonization_app.views.run_sections import covariate, look_at, sections
+from harmonization_app.views.table_answer import Answer, harmonized_answer
 from hub.core.csv_export import csv_response
 from hub.core.errors import NotFound
 from hub.core.storage.blobs import get_blob
@@ -79,17 +80,15 @@ def run_start(request: HttpRequest, trial: Trial) -> HttpResponse:
 @harmonization_page
 def run_detail(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
     run = _get(request, trial, pk)
-    diagnostics = load_diagnostics(run)
     context = {
         "run": run,
         "job": selectors.job_of(run),
         "gate": grouped(run.gate),
         "flow": selectors.row_flow(run),
         "specification": specification_rows(run.specification),
-        "diagnostics": diagnostics,
         "reruns": run.reruns.all(),
         "may": may(request, trial),
-        **(_before_and_after(run, diagnostics) if diagnostics else {}),
+        **sections(request, run),
     }
     return render(request, "harmonization/run.html", context)
 
@@ -110,14 +109,21 @@ def run_covariate(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
     """One covariate's effects on the features of one unit; answers a fragment."""
     run = _get(request, trial, pk)
     diagnostics = load_diagnostics(run)
-    context = {"run": run, **_covariate(run, diagnostics, request.GET.get("effect", ""))}
+    context = {"run": run, **covariate(run, diagnostics, request.GET.get("effect", ""))}
     return render(request, "harmonization/_covariate.html", context)
 
 
 @harmonization_page
-def run_data(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
+def run_feature(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
+    """One feature by batch, before and after side by side; answers a fragment."""
     run = _get(request, trial, pk)
-    return _download(run.data_digest, "text/csv; charset=utf-8", f"harmonized-{run.kind}-{run.pk}.csv")
+    context = {"run": run, **look_at(request, run, request.GET.get("feature", ""))}
+    return render(request, "harmonization/_look.html", context)
+
+
+@harmonization_page
+def run_data(request: HttpRequest, trial: Trial, pk: UUID) -> Answer:
+    return harmonized_answer(request, _get(request, trial, pk))
 
 
 @harmonization_page
@@ -147,45 +153,6 @@ def run_cancel(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
     services.cancel_run(actor=request.user, run=_get(request, trial, pk))
     messages.success(request, "The run is cancelled.")
     return redirect("run", trial_code=trial.code, pk=pk)
-
-
-def _before_and_after(run: HarmonizationRun, diagnostics: dict[str, Any]) -> dict[str, Any]:
-    effects = selectors.feature_effects(diagnostics, run.feature_set)
-    stages = [diagnostics["in_sample"][stage].get("projection") for stage in ("before", "after")]
-    limits = charts.projection_limits(*stages)
-    both = all(stages)
-    held_out = diagnostics["held_out"]
-    return {
-        "effects": effects,
-        "effects_shown": charts.MOST_FEATURES,
-        "effect_options": charts.effect_chart(effects, selectors.overall_noise_floor(diagnostics)),
-        "projections": [
-            {"name": name, "chart": f"pca-{name}", "options": charts.projection_chart(stage, limits)}
-            for name, stage in zip(("before", "after"), stages, strict=True)
-            if both
-        ],
-        "component_options": charts.component_chart(*stages) if both else None,
-        "held_out_options": charts.held_out_chart(held_out) if held_out["evaluable"] else None,
-        "shift_options": charts.shift_chart(diagnostics["movers"]["mean_shift_by_batch_sd"]),
-        **_covariate(run, diagnostics, ""),
-    }
-
-
-def _covariate(run: HarmonizationRun, diagnostics: dict[str, Any], wanted: str) -> dict[str, Any]:
-    """Return the choices and the chosen effect; a choice is written "covariate|unit"."""
-    choices = selectors.covariate_choices(diagnostics, run.feature_set)
-    pairs = [(item["name"], unit) for item in choices for unit in item["units"]]
-    chosen = next((pair for pair in pairs if "|".join(pair) == wanted), pairs[0] if pairs else ("", ""))
-    rows = selectors.covariate_rows(diagnostics, run.feature_set, *chosen)
-    return {
-        "covariates": choices,
-        "covariate_pairs": [("|".join(pair), *pair) for pair in pairs],
-        "covariate_chosen": "|".join(chosen),
-        "covariate_name": chosen[0],
-        "covariate_unit": chosen[1],
-        "covariate_rows": rows,
-        "covariate_options": charts.covariate_chart(rows, *chosen) if rows else None,
-    }
 
 
 def _download(digest: str, content_type: str, name: str) -> HttpResponse:

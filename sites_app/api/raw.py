@@ -8,7 +8,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
-from django.http import QueryDict, StreamingHttpResponse
+from django.http import HttpRequest, QueryDict, StreamingHttpResponse
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
@@ -47,10 +47,13 @@ def request_body(request: Request) -> RequestBody:
     )
 
 
-def streamed(request: Request, pieces: Iterator[bytes], name: str) -> StreamingHttpResponse:
+def streamed(
+    request: Request | HttpRequest, pieces: Iterator[bytes], name: str, content_type: str = "application/zip"
+) -> StreamingHttpResponse:
     """Return pieces as a download, one in memory at a time under WSGI and ASGI alike."""
-    body = _asynchronous(pieces) if isinstance(request._request, ASGIRequest) else pieces
-    response = StreamingHttpResponse(body, content_type="application/zip")
+    own = request._request if isinstance(request, Request) else request
+    body = _asynchronous(pieces) if isinstance(own, ASGIRequest) else pieces
+    response = StreamingHttpResponse(body, content_type=content_type)
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
 

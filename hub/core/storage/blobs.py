@@ -6,11 +6,14 @@ import hashlib
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from django.conf import settings
 
 from hub.core.errors import NotFound, StorageFull
+
+_PIECE_BYTES = 4 << 20
 
 
 def root(area: str) -> Path:
@@ -78,6 +81,13 @@ def blob_file(digest: str) -> Path:
     if found != digest:
         raise NotFound(f"The stored content {digest[:12]}… is damaged. Tell the administrator.")
     return path
+
+
+def blob_pieces(digest: str) -> Iterator[bytes]:
+    """Yield the content of `digest` in pieces, its whole checked first. Raises NotFound."""
+    with blob_file(digest).open("rb") as stream:
+        while piece := stream.read(_PIECE_BYTES):
+            yield piece
 
 
 def _digest_of_file(path: Path) -> str:
