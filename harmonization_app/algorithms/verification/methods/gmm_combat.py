@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,12 @@ from harmonization_app.algorithms.specification import Specification
 from harmonization_app.algorithms.verification.coding import plain_batches, plain_covariates
 from harmonization_app.algorithms.verification.inputs import PLAIN_SPECIFICATION, case_input
 from harmonization_app.algorithms.verification.methods import Input
-from harmonization_app.algorithms.verification.plain import plain_apply, plain_combat
+from harmonization_app.algorithms.verification.pooled import (
+    Correction,
+    correct_pools,
+    fit_pools,
+    named_iterations,
+)
 
 # The stop of the published definition here: log-likelihood per scan, most steps, least variance.
 TOLERANCE, STEPS, FLOOR = 1e-10, 2000, 1e-4
@@ -32,38 +37,30 @@ class _Component:
 
 def correct(fitted: Dataset, specification: Specification, scans: Dataset) -> FloatArray:
     """Return `scans` harmonized with the grouping that a feature of `fitted` shows."""
-    options = specification.options
+    return compute(fitted, specification, scans).values
+
+
+def compute(fitted: Dataset, specification: Specification, scans: Dataset) -> Correction:
+    """Return the same with the steps taken. Raises ValueError where a step could not be computed for every feature."""
     learnt_groups, groups = _groups(fitted, specification, scans)
     design = plain_covariates(fitted, specification)
     own = plain_covariates(scans, specification, fitted)
-    learnt, values = fitted.values, scans.values
-    steps = [(plain_batches(fitted, specification), plain_batches(scans, specification))]
-    if options["grouping"] == "batch":
-        steps.insert(0, (learnt_groups, groups))
+    steps = {"batch": (plain_batches(fitted, specification), plain_batches(scans, specification))}
+    if specification.options["grouping"] == "batch":
+        steps = {"hidden_grouping": (learnt_groups, groups), **steps}
     else:
         design = np.column_stack([design, [group == "upper" for group in learnt_groups]])
         own = np.column_stack([own, [group == "upper" for group in groups]])
-    for learnt_batches, batches in steps:
-        after, corrected = learnt.copy(), values.copy()
-        for columns in _pools(fitted, specification):
-            result = plain_combat(
-                learnt[:, columns],
-                learnt_batches,
-                design,
-                eb=specification.eb,
-                parametric=specification.parametric,
-                mean_only=specification.mean_only,
-            )
-            after[:, columns] = result.values
-            corrected[:, columns] = plain_apply(result, values[:, columns], batches, own)
-        learnt, values = after, corrected
-    return values
-
-
-def _pools(dataset: Dataset, specification: Specification) -> list[list[int]]:
-    if not specification.pools:
-        return [list(range(len(dataset.features)))]
-    return [[dataset.features.index(name) for name in pool.features] for pool in specification.pools]
+    learnt, values = fitted, scans.values
+    iterations: dict[str, Mapping[str, int]] = {}
+    for name, (learnt_batches, batches) in steps.items():
+        fit = fit_pools(learnt, learnt_batches, design, specification)
+        if fit.unchecked.any():
+            raise ValueError("every step needs every feature, too many for priors without parameters")
+        values = correct_pools(fit, values, batches, own)
+        learnt = learnt.with_values(correct_pools(fit, learnt.values, learnt_batches, design))
+        iterations |= named_iterations(fit, name)
+    return Correction(values, iterations)
 
 
 def _groups(fitted: Dataset, specification: Specification, scans: Dataset) -> tuple[list[str], list[str]]:

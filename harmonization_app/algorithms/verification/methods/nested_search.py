@@ -15,12 +15,18 @@ from harmonization_app.algorithms.specification import Specification
 from harmonization_app.algorithms.verification.coding import plain_text
 from harmonization_app.algorithms.verification.inputs import PLAIN_SPECIFICATION, case_input
 from harmonization_app.algorithms.verification.methods import Input, nested
+from harmonization_app.algorithms.verification.pooled import Correction
 
 
 def correct(fitted: Dataset, specification: Specification, scans: Dataset) -> FloatArray:
     """Return `scans` harmonized in the order that leaves the fewest differences in `fitted`."""
+    return compute(fitted, specification, scans).values
+
+
+def compute(fitted: Dataset, specification: Specification, scans: Dataset) -> Correction:
+    """Return the same with the steps taken."""
     order = chosen_order(fitted, specification)
-    return nested.correct(fitted, replace(specification, batch_variables=order, options={}), scans)
+    return nested.compute(fitted, replace(specification, batch_variables=order, options={}), scans)
 
 
 def chosen_order(dataset: Dataset, specification: Specification) -> tuple[str, ...]:
@@ -88,7 +94,7 @@ def _with_linked_makers(dataset: Dataset, seed: int) -> Dataset:
     """Return the dataset with three batch variables that go together in most scans."""
     random = np.random.default_rng(seed)
     scans, features = dataset.values.shape
-    maker: IntArray = random.integers(0, 2, size=scans)
+    maker: IntArray = np.asarray(random.integers(0, 2, size=scans), dtype=np.int64)
     kernel, contrast = (np.where(random.random(scans) < 0.8, maker, 1 - maker) for _ in range(2))
     effect = np.outer(maker, np.linspace(0.2, 0.5, features)) - np.outer(
         kernel, np.linspace(0.6, 0.2, features)
