@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from harmonization_app.algorithms.base import FloatArray, IntArray
-from harmonization_app.diagnostics.subjects import Subjects
+
+LEVERAGE_LIMIT = 1e-9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,31 +62,76 @@ def _fill(result: Regression, columns: IntArray, design: FloatArray, values: Flo
     result.errors[:, columns] = spread[:, None] * np.sqrt(squares / degrees)
 
 
-def regress_by_subject(
-    design: FloatArray, values: FloatArray, fit: Regression, own: slice, subjects: Subjects
+@dataclass(frozen=True, slots=True, eq=False)
+class ClusterWeights:
+    """What turns residuals into scores by subject: weights [columns x scans] in `order`, where subjects start."""
+
+    weights: FloatArray
+    order: IntArray
+    starts: IntArray
+    degrees: int
+
+
+def cluster_weights(design: FloatArray, own: slice, subjects: IntArray) -> ClusterWeights | None:
+    """Return the weights of the columns `own` of a design of full rank; None with fewer subjects than columns.
+
+    Residuals are adjusted within each subject by the inverse root of one less its leverage, so that errors are not too
+    small with few subjects (Bell and McCaffrey, Surv Methodol 28:169 (2002)).
+    """
+    order = np.argsort(subjects, kind="stable")
+    starts = np.flatnonzero(np.diff(subjects[order], prepend=-1))
+    if len(starts) <= design.shape[1]:
+        return None
+    kept = design[order]
+    basis = np.linalg.qr(kept)[0]
+    weights = np.linalg.pinv(kept)[own]
+    for start, stop in zip(starts, [*starts[1:], len(order)], strict=True):
+        part = basis[start:stop]
+        values, vectors = np.linalg.eigh(np.eye(stop - start) - part @ part.T)
+        root = np.where(values > LEVERAGE_LIMIT, 1 / np.sqrt(np.maximum(values, LEVERAGE_LIMIT)), 0.0)
+        weights[:, start:stop] = (weights[:, start:stop] @ vectors * root) @ vectors.T
+    return ClusterWeights(weights, order, starts, len(starts) - design.shape[1])
+
+
+def clustered_errors(
+    design: FloatArray,
+    values: FloatArray,
+    fit: Regression,
+    own: slice,
+    subjects: IntArray,
+    complete: ClusterWeights | None,
 ) -> tuple[FloatArray, FloatArray]:
-    """Return errors clustered by subject of the columns `own` [columns x features], and degrees [features]."""
+    """Return errors clustered by subject of the columns `own` [columns x features], and degrees [features].
+
+    `complete` are the weights of the whole design; features with missing cells take their own.
+    """
     errors = np.full_like(fit.errors[own], np.nan)
     degrees = np.full_like(fit.degrees, np.nan)
     incomplete = np.isnan(values).any(axis=0)
-    groups = [np.flatnonzero(~incomplete), *(np.array([i]) for i in np.flatnonzero(incomplete))]
-    for columns in groups:
-        estimable = columns[np.isfinite(fit.degrees[columns])]
-        if not estimable.size:
-            continue
-        seen = ~np.isnan(values[:, estimable[0]])
-        count = len(np.unique(subjects.codes[seen]))
-        scans, width = int(seen.sum()), design.shape[1]
-        if count <= width:
-            continue
-        order = np.argsort(subjects.codes[seen], kind="stable")
-        starts = np.flatnonzero(np.diff(subjects.codes[seen][order], prepend=-1))
-        kept = design[seen][order]
-        residuals = values[np.ix_(seen, estimable)][order] - kept @ fit.coefficients[:, estimable]
-        weights = np.linalg.pinv(kept)[own]
-        factor = count / (count - 1) * (scans - 1) / (scans - width)
-        for row, weight in enumerate(weights):
-            sums = np.add.reduceat(weight[:, None] * residuals, starts, axis=0)
-            errors[row, estimable] = np.sqrt(factor * (sums**2).sum(axis=0))
-        degrees[estimable] = count - width
+    estimable = np.isfinite(fit.degrees)
+    whole = np.flatnonzero(~incomplete & estimable)
+    if whole.size and complete is not None:
+        _cluster(errors, degrees, whole, design, values[:, whole], fit, complete)
+    for column in np.flatnonzero(incomplete & estimable):
+        seen = ~np.isnan(values[:, column])
+        weights = cluster_weights(design[seen], own, subjects[seen])
+        if weights is not None:
+            at = np.array([column])
+            _cluster(errors, degrees, at, design[seen], values[seen, column : column + 1], fit, weights)
     return errors, degrees
+
+
+def _cluster(
+    errors: FloatArray,
+    degrees: FloatArray,
+    columns: IntArray,
+    design: FloatArray,
+    values: FloatArray,
+    fit: Regression,
+    given: ClusterWeights,
+) -> None:
+    residuals = (values - design @ fit.coefficients[:, columns])[given.order]
+    for row, weight in enumerate(given.weights):
+        sums = np.add.reduceat(weight[:, None] * residuals, given.starts, axis=0)
+        errors[row, columns] = np.sqrt((sums**2).sum(axis=0))
+    degrees[columns] = given.degrees
