@@ -133,6 +133,7 @@ class FindingSerializer(serializers.Serializer):
     rows = serializers.ListField(child=serializers.CharField())
     columns = serializers.ListField(child=serializers.CharField())
     batches = serializers.ListField(child=serializers.CharField())
+    step = serializers.CharField(required=False, help_text="part of a chain that saw it: calibration or main")
 
 
 class GateSerializer(serializers.Serializer):
@@ -166,6 +167,8 @@ class RunSerializer(serializers.ModelSerializer):
             "model_of",
             "added_batch",
             "step_reason",
+            "estimate",
+            "row_decisions",
             "gate",
             "summary",
             "diagnostics",

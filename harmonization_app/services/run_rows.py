@@ -89,16 +89,17 @@ def _series(parsed: PlanDocument, feature_set: FeatureSet) -> tuple[str, ...]:
 
 
 def _unknown_series(feature_set: FeatureSet, series: Sequence[str]) -> list[Finding]:
+    """Return a stop for series that the protocol does not expect; without one every image counts as not judged."""
     if not series or feature_set.origin == FeatureSet.Origin.QC_METRICS:
         return []
     protocol = protocol_in_force(feature_set.trial_id)
-    known = {item.key for item in protocol_spec(protocol).series} if protocol is not None else set()
+    known = [item.key for item in protocol_spec(protocol).series] if protocol is not None else list(series)
     unknown = tuple(key for key in series if key not in known)
     if not unknown:
         return []
     message = (
         f"The protocol in force expects no series {listed(unknown)}; image_rows.series can name: "
-        f"{listed(sorted(known)) or 'none, since no protocol is locked'}."
+        f"{listed(sorted(known))}."
     )
     return [Finding("unknown_image_series", "stop", message)]
 

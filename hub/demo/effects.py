@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,12 +67,23 @@ def _residual_sum(design: NDArray[np.float64], values: NDArray[np.float64]) -> N
     return np.asarray(((values - design @ coefficients) ** 2).sum(axis=0))
 
 
-def read_values(text: str) -> NDArray[np.float64]:
-    """Return the features of a CSV table in the order of the demonstration's rows and features.
+def without_rows(table: FeatureTable, left_out: Collection[str]) -> FeatureTable:
+    """Return the table without some rows, each named subject|visit as a run names those that it leaves out."""
+    kept = [index for index, row in enumerate(table.rows) if f"{row[0]}|{row[1]}" not in left_out]
+    return replace(
+        table,
+        rows=tuple(table.rows[index] for index in kept),
+        values=table.values[kept],
+        without_scanner=table.without_scanner[kept],
+    )
 
-    Raises ValueError naming the first row or column of the demonstration that the table lacks.
+
+def read_values(text: str, table: FeatureTable | None = None) -> NDArray[np.float64]:
+    """Return the features of a CSV in the order of a table's rows and features (default: the demonstration's).
+
+    Raises ValueError naming the first row or column of the table that the CSV lacks.
     """
-    table = feature_table()
+    table = table or feature_table()
     found = {(row.get("subject"), row.get("visit")): row for row in csv.DictReader(io.StringIO(text))}
     values = np.empty((len(table.rows), len(table.features)))
     for index, (subject, visit, *_) in enumerate(table.rows):

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hub.demo.client import FINAL_RUN_STATES, Document, HubClient
-from hub.demo.effects import Effects, measure_effects, read_values
+from hub.demo.effects import Effects, measure_effects, read_values, without_rows
 from hub.demo.features import as_csv, feature_table, metadata
 
-ALGORITHM = "combat"
+ALGORITHMS = ("combat", "longcombat")
+"""The algorithm of the demonstration's plan, and that of its sensitivity analysis."""
+
 LOCK_MEANING = "I approve this version for the demonstration trial."
 RUN_WAIT_S = 300.0
 LARGEST_SHARE_LEFT = 0.25
@@ -67,12 +69,15 @@ def harmonize(
     feature_set = _feature_set(person, trial)
     second = HubClient(base_url)
     second.login(second_administrator, password)
-    _lock_algorithm(admin, second, password, progress)
+    for algorithm in ALGORITHMS:
+        _lock_algorithm(admin, second, password, algorithm, progress)
     second.close()
     plan = _locked_plan(admin, trial, password)
     run = _finished_run(person, trial, plan, feature_set["id"])
-    before = measure_effects(feature_table().values)
-    after = measure_effects(read_values(person.run_data(run["id"]))) if run["state"] == "succeeded" else None
+    table = without_rows(feature_table(), run["row_decisions"].get("excluded", ()))
+    before, after = measure_effects(table.values, table), None
+    if run["state"] == "succeeded":
+        after = measure_effects(read_values(person.run_data(run["id"]), table), table)
     person.close()
     result = Harmonized(str(run["id"]), str(run["state"]), before, after)
     progress(str(result))
@@ -88,11 +93,11 @@ def _feature_set(client: HubClient, trial: str) -> Document:
 
 
 def _lock_algorithm(
-    client: HubClient, second: HubClient, password: str, progress: Callable[[str], None]
+    client: HubClient, second: HubClient, password: str, algorithm: str, progress: Callable[[str], None]
 ) -> None:
-    rows = [row for row in client.algorithm_versions() if row["algorithm"] == ALGORITHM]
+    rows = [row for row in client.algorithm_versions() if row["algorithm"] == algorithm]
     if not rows:
-        raise LookupError(f"The hub has no version of the algorithm {ALGORITHM}.")
+        raise LookupError(f"The hub has no version of the algorithm {algorithm}.")
     if any(row["state"] == "locked" for row in rows):
         return
     version = rows[0]
@@ -102,7 +107,7 @@ def _lock_algorithm(
     if not version["signature"]:
         client.lock("algorithm-versions", version["id"], password=password, meaning=LOCK_MEANING)
     second.lock("algorithm-versions", version["id"], password=password, meaning=LOCK_MEANING)
-    progress(f"algorithm {ALGORITHM}: reference results reproduced here, locked by two administrators.")
+    progress(f"algorithm {algorithm}: reference results reproduced here, locked by two administrators.")
 
 
 def _locked_plan(client: HubClient, trial: str, password: str) -> str:
@@ -127,7 +132,9 @@ def _finished_run(client: HubClient, trial: str, plan: str, feature_set: str) ->
 def _is_verified(version: Document) -> bool:
     """Tell whether verification passed; raise LookupError with what it reported where it did not."""
     if version["state"] == "registered" and version.get("verification"):
-        raise LookupError(f"The algorithm {ALGORITHM} does not reproduce its reference results on this hub.")
+        raise LookupError(
+            f"The algorithm {version['algorithm']} does not reproduce its reference results on this hub."
+        )
     return version["state"] != "registered"
 
 

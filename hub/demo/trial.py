@@ -128,11 +128,28 @@ def harmonization_plan_document() -> dict[str, Any]:
         "title": "ComBat by scanner and software version",
         "algorithm": "combat",
         "batch": "batch",
-        "analysis_plan": "Statistical analysis plan, section 7.3: harmonization of imaging measurements",
+        "analysis_plan": {
+            "document": "Statistical analysis plan",
+            "version": "1.0",
+            "section": "7.3 Harmonization of imaging measurements",
+        },
         "rationale": (
             "Scanner software is part of the batch, since one scanner is upgraded between the visits. "
-            f"Preserved: {', '.join(COVARIATES)}. The treatment arm is not used: the run is blinded."
+            f"Preserved: {', '.join(COVARIATES)}. The treatment arm is not used: the run is blinded. Scans that depart "
+            "from the protocol are kept, as the trial analyses them; scans that failed quality control are not."
         ),
+        "image_rows": {"deviant": "keep", "qc_failed": "exclude", "series": ["t1"]},
+        "scanner_changes": "split",
+        "blinded": True,
+        "sensitivity": [
+            {"kind": "unharmonized"},
+            {"kind": "leave_one_batch_out"},
+            {
+                "kind": "algorithm",
+                "algorithm": "longcombat",
+                "parameters": {"subject": "subject", "time": "age"},
+            },
+        ],
         "parameters": {
             "covariates": covariates(),
             "eb": True,

@@ -20,6 +20,7 @@ from harmonization_app.services import run_execution
 from hub.core.jobs.heartbeat import JobContext
 from hub.core.models import Job
 from hub.demo.features import as_csv, metadata
+from hub.demo.harmonize import ALGORITHMS
 from hub.demo.trial import harmonization_plan_document, trial_document
 from sites_app.models import Role, Trial
 from sites_app.services.trial_file import apply_trial
@@ -54,8 +55,9 @@ def world(transactional_db, settings, tmp_path: Path) -> World:  # type: ignore[
     features = feature_services.import_feature_set(
         actor=person, trial=trial, name="Features", content=as_csv().encode(), metadata=metadata()
     )
-    version = next(row for row in algorithm_services.register_algorithms() if row.algorithm == "combat")
-    lock_algorithm(version, admin)
+    for version in algorithm_services.register_algorithms():
+        if version.algorithm in ALGORITHMS:
+            lock_algorithm(version, admin)
     draft = plan_services.save_draft(actor=person, trial=trial, document=harmonization_plan_document())
     plan = plan_services.lock_plan(actor=admin, plan=draft, password=PASSWORD, meaning="I approve")
     return World(

@@ -9,8 +9,11 @@ from django.utils import timezone
 from harmonization_app.models import AlgorithmVersion
 from harmonization_app.services import algorithm as algorithm_services
 from hub.core.models import ElectronicSignature
+from qc_app.metrics.default_profile import DEFAULT_PROFILE
 from qc_app.models import Protocol, QCProfile
+from qc_app.protocol.schema import parse_protocol
 from sites_app.models import Trial
+from tests.factories.qc_app import protocol_document
 from tests.factories.sites_app import PASSWORD, UserFactory
 
 
@@ -22,6 +25,12 @@ def lock_algorithm(version: AlgorithmVersion, administrator: Any) -> AlgorithmVe
             actor=actor, version=version, password=PASSWORD, meaning="I approve this version"
         )
     return version
+
+
+_DOCUMENTS = {
+    Protocol: lambda: dict(parse_protocol(protocol_document()).document),
+    QCProfile: lambda: dict(DEFAULT_PROFILE),
+}
 
 
 def lock_versions(trial: Trial, signer: Any) -> None:
@@ -40,7 +49,7 @@ def lock_versions(trial: Trial, signer: Any) -> None:
             trial=trial,
             version=1,
             title="Locked",
-            document={},
+            document=_DOCUMENTS[model](),
             digest="0" * 64,
             state="locked",
             signature=signature,

@@ -14,7 +14,10 @@ from tests.factories.locked import lock_algorithm
 
 
 def plan_document(**changes: Any) -> dict[str, Any]:
-    return {**harmonization_plan_document(), **changes}
+    """The demonstration's plan without the analysis by another algorithm, which needs a lock of its own."""
+    document = harmonization_plan_document()
+    own = [item for item in document["sensitivity"] if item["kind"] != "algorithm"]
+    return {**document, "sensitivity": own, **changes}
 
 
 def locked_combat(admin: Any) -> AlgorithmVersion:
