@@ -8,6 +8,7 @@ scanner's.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -35,6 +36,7 @@ _CAPABILITIES = Capabilities(
     nonparametric=False,
     mean_only=False,
     without_eb=True,
+    new_batch=True,
 )
 
 
@@ -106,14 +108,11 @@ class GlobalScaling(DirectMethod):
         for pool, whole in _pools(dataset, specification).items():
             columns = whole[usable[whole]]
             _require_profile(pool, len(columns))
-            x = common[columns] - common[columns].mean()
             for batch in range(batches):
-                y = profiles[batch, columns]
-                slope = float(x @ (y - y.mean()) / (x @ x))
-                slopes[batch, columns] = slope
-                offsets[batch, columns] = y.mean() - slope * common[columns].mean()
+                line = _line(common[columns], profiles[batch, columns])
+                slopes[batch, columns], offsets[batch, columns] = line
         _require_rising(slopes)
-        return {"slope": slopes, "offset": offsets, "usable": usable}
+        return {"slope": slopes, "offset": offsets, "common_profile": common, "usable": usable}
 
     def adjust(self, model: Model, dataset: Dataset, codes: IntArray) -> FloatArray:
         return np.asarray((dataset.values - model.arrays["offset"][codes]) / model.arrays["slope"][codes])
@@ -199,6 +198,47 @@ class ZScore(DirectMethod):
         arrays = model.arrays
         standard = (dataset.values - arrays["mean"][codes]) / arrays["spread"][codes]
         return np.asarray(standard * arrays["common"] + arrays["centre"])
+
+
+def extend_scaling(model: Model, scans: Dataset, batch: str) -> Model:
+    """Return a global scaling model that maps the mean profile of `scans` on its common profile as well."""
+    arrays, usable = model.arrays, model.arrays["usable"]
+    slope, offset = np.ones(len(usable)), np.zeros(len(usable))
+    for whole in _pools(scans, model.specification).values():
+        columns = whole[usable[whole]]
+        profile = np.nanmean(scans.values[:, columns], axis=0)
+        slope[columns], offset[columns] = _line(arrays["common_profile"][columns], profile)
+    _require_rising(slope[None])
+    return _with_rows(model, scans, batch, {"slope": slope, "offset": offset})
+
+
+def extend_z_score(model: Model, scans: Dataset, batch: str) -> Model:
+    """Return a z-score model that takes the mean and SD of `scans` out as well; the common ones stay."""
+    usable = model.arrays["usable"]
+    mean, spread = np.zeros(len(usable)), np.ones(len(usable))
+    mean[usable] = np.nanmean(scans.values[:, usable], axis=0)
+    spread[usable] = np.nanstd(scans.values[:, usable], axis=0, ddof=1)
+    # A feature with one value everywhere before may vary here; the checks let in none that varies nowhere.
+    spread = np.where(spread > 0, spread, 1.0)
+    return _with_rows(
+        model, scans, batch, {"mean": mean, "spread": spread, "flat": np.zeros(len(usable), bool)}
+    )
+
+
+def _with_rows(model: Model, scans: Dataset, batch: str, rows: Mapping[str, npt.NDArray[Any]]) -> Model:
+    return replace(
+        model,
+        batches=(*model.batches, batch),
+        batch_sizes=(*model.batch_sizes, len(scans.rows)),
+        arrays={**model.arrays, **{name: np.vstack([model.arrays[name], row]) for name, row in rows.items()}},
+    )
+
+
+def _line(common: FloatArray, profile: FloatArray) -> tuple[float, float]:
+    """Return slope and offset of a batch's profile over the common one, by least squares."""
+    centred = common - common.mean()
+    slope = float(centred @ (profile - profile.mean()) / (centred @ centred))
+    return slope, float(profile.mean() - slope * common.mean())
 
 
 def _pools(dataset: Dataset, specification: Specification) -> dict[str, IntArray]:

@@ -57,6 +57,7 @@ class Combat(Algorithm):
         nonparametric=True,
         mean_only=True,
         without_eb=True,
+        new_batch=True,
     )
     limits: ClassVar[tuple[str, ...]] = (
         "A covariate is taken to have the same linear effect in all batches. Where a scanner changes the "
@@ -78,6 +79,7 @@ class Combat(Algorithm):
         "batch in a sensitivity analysis, in the analysis model.",
     )
     source_modules: ClassVar[tuple[str, ...]] = (
+        "harmonization_app.algorithms.add_batch",
         "harmonization_app.algorithms.affine",
         "harmonization_app.algorithms.base",
         "harmonization_app.algorithms.combat",

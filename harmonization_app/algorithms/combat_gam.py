@@ -88,6 +88,7 @@ class CombatGam(Combat):
         nonparametric=True,
         mean_only=True,
         without_eb=True,
+        new_batch=True,
     )
     source_modules: ClassVar[tuple[str, ...]] = (
         *Combat.source_modules,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from harmonization_app.algorithms.base import Dataset
@@ -54,6 +54,29 @@ def pack(
         },
         flags=flags,
         facts={**facts, "parts": described},
+    )
+
+
+def append(model: Model, part: Part, scans: int) -> Model:
+    """Return the compound with one part more, which corrects the batch of its own name; the others stay as they are."""
+    index = len(model.facts["parts"])
+    return replace(
+        model,
+        batches=(*model.batches, part.name),
+        batch_sizes=(*model.batch_sizes, scans),
+        arrays={
+            **model.arrays,
+            **{f"part{index}_{name}": array for name, array in part.model.arrays.items()},
+        },
+        iterations={
+            **model.iterations,
+            **{f"{part.name}: {pool}": steps for pool, steps in part.model.iterations.items()},
+        },
+        flags={
+            code: tuple(dict.fromkeys((*model.flags.get(code, ()), *part.model.flags.get(code, ()))))
+            for code in (*model.flags, *part.model.flags)
+        },
+        facts={**model.facts, "parts": [*model.facts["parts"], _describe(part)]},
     )
 
 

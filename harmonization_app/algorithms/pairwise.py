@@ -22,12 +22,13 @@ from harmonization_app.algorithms.base import (
     Capabilities,
     Dataset,
     Finding,
+    HarmonizationRefused,
     IntArray,
     Result,
     require_no_stops,
 )
 from harmonization_app.algorithms.combat import Combat
-from harmonization_app.algorithms.compound import Part, pack, unpack
+from harmonization_app.algorithms.compound import Part, append, pack, unpack
 from harmonization_app.algorithms.design import merged_labels, select_features
 from harmonization_app.algorithms.model import Model
 from harmonization_app.algorithms.options import check_parameters
@@ -50,6 +51,7 @@ class Pairwise(Algorithm):
         nonparametric=True,
         mean_only=True,
         without_eb=True,
+        new_batch=True,
     )
     limits: ClassVar[tuple[str, ...]] = (
         "Covariate effects are estimated anew in every pair, from fewer scans than all batches have "
@@ -129,6 +131,27 @@ class Pairwise(Algorithm):
                 values[rows] = Combat().correct(part.model, own, ()).values
         require_no_stops(findings)
         return Result(values, model, tuple(findings), model.iterations, model.flags, model.facts)
+
+
+def extend(model: Model, scans: Dataset, batch: str) -> Model:
+    """Return the model with the pair of a new batch and the reference, both in `scans`. Raises HarmonizationRefused.
+
+    The reference's scans must be as many as those that the other pairs were fitted with.
+    """
+    reference = str(model.specification.reference_batch)
+    merged = replace(scans, batches=tuple(merged_labels(scans, model.specification)))
+    given = sum(label == reference for label in merged.batches)
+    fitted = model.batch_sizes[model.batches.index(reference)]
+    if given != fitted:
+        message = (
+            f"{given} scan(s) of the reference batch {reference} are given; the other pairs were fitted with {fitted}. "
+            "Give those along."
+        )
+        raise HarmonizationRefused([Finding("reference_scans_differ", "stop", message, batches=(reference,))])
+    combat, plan = Combat(), _pair(model.specification)
+    findings = combat.validate(merged, plan)
+    require_no_stops(findings)
+    return append(model, Part(batch, combat.estimate(merged, plan, ())), len(merged.rows) - given)
 
 
 def _pair(specification: Specification) -> Specification:

@@ -11,6 +11,7 @@ from importlib import resources
 from types import MappingProxyType
 from typing import Any
 
+from harmonization_app.algorithms.add_batch import explain_new_batch
 from harmonization_app.algorithms.base import Algorithm
 from harmonization_app.algorithms.baselines import GlobalScaling, ZScore
 from harmonization_app.algorithms.combat import Combat
@@ -73,6 +74,7 @@ class AlgorithmDescription:
     source_digest: str
     limits: tuple[str, ...]
     exploratory: bool
+    new_batch: str
 
 
 def get_algorithm(algorithm_id: str) -> Algorithm:
@@ -97,6 +99,7 @@ def describe(algorithm_id: str) -> AlgorithmDescription:
         source_digest=source_digest(algorithm),
         limits=algorithm.limits,
         exploratory=algorithm.exploratory,
+        new_batch=explain_new_batch(algorithm.id),
     )
 
 

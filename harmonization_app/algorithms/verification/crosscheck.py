@@ -6,9 +6,9 @@ feature by feature, above by blocks, every feature with the priors of all; only 
 2,000 features, and the search for variance ratios of large mixed models, are repeated for a seeded sample, which
 `scope` tells.
 
-Measured with one BLAS thread on two shared cores: 2,000 features x 1,000 scans x 20 batches 0.6 s, 20,000 features
-6 s. ComBat needs besides the table a block of about 4 MB and some arrays of [batches x features]; other methods one
-copy of the table more.
+Measured with one BLAS thread, 1,000 scans of 20 batches: 1,000 features feature by feature 1.1 s, 20,000 by blocks
+1.6 s; without parametric priors 2,000 features 1.4 s. ComBat needs besides the table some blocks of 4 MB and arrays of
+[batches x features]; other methods one copy of the table more, and their own time (z-score 20,000 features 14 s).
 """
 
 from __future__ import annotations
@@ -153,7 +153,8 @@ def _expected(dataset: Dataset, model: Model) -> _Expected:
         found.unchecked if found.unchecked is not None else np.zeros(len(dataset.features), dtype=bool)
     )
     scope = " ".join(part for part in (found.scope, _sampled(unchecked, specification)) if part)
-    return _Expected(iter([(slice(None), found.values)]), found.iterations, unchecked, scope)
+    parts = ((block, found.values[:, block]) for block in blocks(*found.values.shape))
+    return _Expected(parts, found.iterations, unchecked, scope)
 
 
 def _expected_combat(dataset: Dataset, specification: Specification) -> _Expected:

@@ -20,8 +20,10 @@ from harmonization_app.algorithms.verification.plain import (
 )
 from harmonization_app.algorithms.verification.plain_blocks import block_fit, blocks
 
-# Above this many cells the plain computation goes by blocks of features.
+# Above this many cells, or pairs of features by batch where each is weighed against each, the plain computation goes by
+# blocks of features.
 FEATURE_BY_FEATURE_CELLS = 1_000_000
+FEATURE_BY_FEATURE_PAIRS = 500_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +62,10 @@ def fit_pools(
         minimum=specification.minimum_scans,
         seed=specification.seed,
     )
-    compute = plain_fit if table.values.size <= FEATURE_BY_FEATURE_CELLS else block_fit
+    small = table.values.size <= FEATURE_BY_FEATURE_CELLS
+    if specification.eb and not specification.parametric:
+        small = small and len(set(batches)) * len(table.features) ** 2 <= FEATURE_BY_FEATURE_PAIRS
+    compute = plain_fit if small else block_fit
     return compute(table.values, batches, covariates, pool_columns(table, specification), modes)
 
 
