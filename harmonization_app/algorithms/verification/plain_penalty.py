@@ -221,7 +221,7 @@ def _reml_step(
     """Return the next point (None: stay), whether the Hessian is positive and bends down, whether no step served."""
     value, gradient, hessian, _ = look
     lengths, axes = np.linalg.eigh(hessian[np.ix_(free, free)])
-    top, tiny = np.max(np.abs(lengths)), float(np.finfo(float).eps)
+    top, tiny = float(np.max(np.abs(lengths))), float(np.finfo(float).eps)
     limit = scale if len(lengths) == 1 else abs(lengths[-1])
     bends_down = bool(np.any(-lengths > limit * tiny**0.5))
     definite = bool(np.all(lengths >= top * tiny**0.7))
@@ -231,7 +231,7 @@ def _reml_step(
 
     def tried(step: Array) -> tuple[float, bool]:
         change = score(point + step)[0] - value
-        model = gradient @ step + step @ hessian @ step / 2
+        model = float(gradient @ step + step @ hessian @ step / 2)
         return change, abs(model - change) < 0.8 * (max(abs(model), abs(change)) + 1e-6 * scale)
 
     change, close = tried(step)
@@ -247,15 +247,22 @@ def _reml_step(
         tries += not (change < 0 and close)
     if definite or turned:
         return (point + step if change < 0 and close else None), definite, bends_down, tries == 30
-    lowest, chosen, downhill = math.inf, step, -2 * gradient / np.max(np.abs(gradient))
-    for _ in range(40):
-        downhill = downhill / 2
-        own, close = tried(downhill)
-        if math.isinf(lowest) or (own <= lowest and close):
-            lowest, chosen = own, downhill
-        if lowest < 0 and own > lowest:
-            break
+    chosen, lowest = _downhill(tried, gradient)
     return point + (chosen if lowest < change else step), definite, bends_down, tries == 30
+
+
+def _downhill(tried: Callable[[Array], tuple[float, bool]], gradient: Array) -> tuple[Array, float]:
+    """Return the best halving of a step downhill, and the change of the score it brings."""
+    step = -gradient / np.max(np.abs(gradient))
+    chosen, lowest = step, tried(step)[0]
+    for _ in range(39):
+        if lowest < 0 and tried(step)[0] > lowest:
+            break
+        step = step / 2
+        change, close = tried(step)
+        if change <= lowest and close:
+            chosen, lowest = step, change
+    return chosen, lowest
 
 
 def _inverse(inner: Array) -> Array:

@@ -15,6 +15,7 @@ from harmonization_app.algorithms.verification.coding import plain_batches, plai
 from harmonization_app.algorithms.verification.inputs import PLAIN_SPECIFICATION, case_input
 from harmonization_app.algorithms.verification.methods import Input
 from harmonization_app.algorithms.verification.plain import (
+    Bools,
     PlainFit,
     Setting,
     largest_change,
@@ -76,13 +77,13 @@ def _regress(values: FloatArray, setting: Setting, reference: str | None) -> tup
 
 
 def _effects(
-    parts: Sequence[FloatArray], same: FloatArray, specification: Specification
+    parts: Sequence[FloatArray], same: Bools, specification: Specification
 ) -> tuple[FloatArray, FloatArray, int]:
     """Return shift and scale of each feature of a pool in one batch, and the number of steps."""
     shift = np.array([statistics.median(part.tolist()) for part in parts])
     scale = np.ones(len(parts))
     if not specification.mean_only:
-        for index in np.flatnonzero(~same):
+        for index in np.flatnonzero(~same).tolist():
             scale[index] = _midvariance(parts[index].tolist(), shift[index])
     count = 1
     if specification.eb and specification.mean_only:
