@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
 
 from harmonization_app.algorithms.options import check_parameters
 from harmonization_app.algorithms.phantom import PhantomCalibration
@@ -145,9 +146,16 @@ def parse_plan(document: Mapping[str, Any]) -> PlanDocument:
 def _schema_faults(document: Mapping[str, Any]) -> Faults:
     errors = Draft202012Validator(PLAN_SCHEMA).iter_errors(dict(document))
     return [
-        {"field": _pointer("", error.absolute_path), "message": error.message}
+        {"field": _pointer("", error.absolute_path), "message": _in_words(error)}
         for error in sorted(errors, key=lambda item: list(map(str, item.absolute_path)))
     ]
+
+
+def _in_words(error: ValidationError) -> str:
+    """Return the sentence on a fault; one of several allowed forms is described, not counted."""
+    if error.validator == "oneOf":
+        return "must be a sentence, or an object with document, version and section"
+    return error.message
 
 
 def _meaning_faults(document: Mapping[str, Any]) -> Faults:
@@ -155,8 +163,12 @@ def _meaning_faults(document: Mapping[str, Any]) -> Faults:
     faults: Faults = []
     named = {"/algorithm": document["algorithm"]}
     for index, item in enumerate(document.get("sensitivity", ())):
+        field = f"/sensitivity/{index}"
         if item["kind"] == "algorithm":
-            named[f"/sensitivity/{index}/algorithm"] = item["algorithm"]
+            named[f"{field}/algorithm"] = item["algorithm"]
+        elif len(item) > 1:
+            message = "algorithm and parameters are for the kind algorithm only"
+            faults.append({"field": field, "message": message})
     known = ", ".join(sorted(ALGORITHMS))
     for field, algorithm in named.items():
         if algorithm not in ALGORITHMS:

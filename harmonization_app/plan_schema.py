@@ -79,7 +79,6 @@ _SENSITIVITY: dict[str, Any] = {
         },
         "if": {"properties": {"kind": {"const": "algorithm"}}},
         "then": {"required": ["algorithm"]},
-        "else": {"properties": {"algorithm": False, "parameters": False}},
     },
 }
 
