@@ -65,6 +65,10 @@ class Shared:
     task: blocks.Task
     plan: blocks.BlockPlan
 
+    def ready(self, stage: Stage) -> Path:
+        """Return the file that stands from when the blocks of a stage may be taken."""
+        return self.folder / f"{stage}.ready"
+
     def done(self, stage: Stage, index: int) -> Path:
         """Return the file that stands when a block is done."""
         return self.folder / f"{stage}-{index}"
@@ -151,7 +155,8 @@ def _lead(context: JobContext, shared: Shared, dataset: Dataset) -> ChainResult:
 
 
 def _ask_for_help(shared: Shared, stage: Stage) -> None:
-    """Enqueue a job for each further worker that may help; what finds nothing left to do ends at once."""
+    """Say that a stage is ready, and enqueue a job for each further worker that may help."""
+    _appear(shared.ready(stage), b"")
     with transaction.atomic():
         for number in range(min(settings.HUB_RUN_HELPERS, len(shared.plan.blocks) - 1)):
             enqueue(
@@ -166,6 +171,8 @@ def help_run(context: JobContext, *, run_id: str, stage: Stage) -> None:
     folder = _folder(run_id)
     try:
         shared = _open(folder, run_id)
+        if not shared.ready(stage).exists():
+            return
         do = partial(_statistics if stage == STATISTICS else _correct, shared)
         with one_blas_thread():
             _work(shared, stage, do, lambda: context.progress(0.5, f"helping with {stage}"), leads=False)
