@@ -21,7 +21,7 @@ from harmonization_app.diagnostics.regression import regress
 from harmonization_app.diagnostics.scope import COLUMNS_UP_TO, column, distribution, median
 
 SIGNIFICANCE = 0.05
-TEST_CELLS = 1 << 20
+TEST_CELLS = 1 << 22
 LINEAR = ("partial_f", "p", "partial_eta_squared", "variance_explained")
 RANKS = ("kruskal_epsilon_squared", "kruskal_p", "levene_eta_squared", "levene_p")
 ADJUSTED = (("q", "p"), ("kruskal_q", "kruskal_p"), ("levene_q", "levene_p"))
@@ -160,7 +160,7 @@ def _block(
     design = np.hstack([indicators, centred])
     without = np.hstack([np.ones((len(values), 1)), centred])
     full, reduced = regress(design, values), regress(without, values)
-    constant = np.nanmax(values, axis=0) == np.nanmin(values, axis=0)
+    constant = np.fmax.reduce(values, axis=0) == np.fmin.reduce(values, axis=0)
     between = reduced.residual_squares - full.residual_squares
     with np.errstate(invalid="ignore", divide="ignore"):
         f = between / (batches - 1) / (full.residual_squares / full.degrees)

@@ -1,10 +1,10 @@
 """Effects of the preserved covariates before, after and adjusted for batch, with 95 % confidence intervals.
 
 `before` and `after` leave batch out of the model, `before_batch_adjusted` has it in, on the values before: the honest
-yardstick. Where scans repeat subjects, errors are clustered by subject (Liang and Zeger, Biometrika 73:13 (1986);
-Bell and McCaffrey, Surv Methodol 28:169 (2002)), with subjects less columns as degrees of freedom: in simulation
-95 % intervals cover 93 to 95 % (30 to 150 subjects of 4 scans each, 1 to 5 batches), ordinary ones 68 to 71 %. The intervals after take the
-harmonized values as measured: that batch effects were estimated is not in them.
+yardstick. Where scans repeat subjects, errors are clustered by subject (Liang and Zeger, Biometrika 73:13 (1986); Bell
+and McCaffrey, Surv Methodol 28:169 (2002)), with subjects less columns as degrees of freedom: in simulation 95 %
+intervals cover 93 to 95 % (30 to 150 subjects of 4 scans each, 1 to 5 batches), ordinary ones 68 to 71 %. The intervals
+after take the harmonized values as measured: that batch effects were estimated is not in them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from harmonization_app.diagnostics.scope import COLUMNS_UP_TO, column, median
 from harmonization_app.diagnostics.subjects import Subjects
 
 CONFIDENCE = 0.95
-BLOCK_CELLS = 1 << 20
+BLOCK_CELLS = 1 << 22
 BEFORE, AFTER, ADJUSTED = "before", "after", "before_batch_adjusted"
 STAGES = (BEFORE, AFTER, ADJUSTED)
 INTERVAL = 0.95

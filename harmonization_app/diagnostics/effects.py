@@ -272,6 +272,7 @@ def _parts(dataset: Dataset, drawn: Drawn, small: _Small, seed: int) -> dict[str
         "covariate_effects": whole,
         "multivariate": multivariate,
         "movers": whole,
+        "movers_distribution": ranked,
         "held_out": refitted,
         "stability": refitted,
         "within_subject": refitted,

@@ -1,6 +1,6 @@
 """How far harmonization moved single values, which it moved most, and which it made implausible.
 
-One pass by blocks of features; quantiles are taken of at most four million cells.
+One pass by blocks of features; quantiles and distribution are taken of at most four million cells.
 """
 
 from __future__ import annotations
@@ -80,6 +80,8 @@ def find_movers(dataset: Dataset, after: FloatArray, seed: int = 0) -> Movers:
     drawn = draw_features(after.shape, RANK_CELLS, seed)
     size = np.abs(_shift(dataset.values[:, drawn], after[:, drawn]))
     observed = size[np.isfinite(size)]
+    bins = np.searchsorted(EDGES_SD, observed, side="right") - 1
+    histogram = np.bincount(bins, minlength=len(EDGES_SD))
     quantiles = np.quantile(observed, QUANTILES) if observed.size else np.zeros(len(QUANTILES))
     largest = tally.largest(dataset, after)
     quantiles[-1] = abs(largest[0].shift_sd) if largest else 0.0
@@ -94,7 +96,7 @@ def find_movers(dataset: Dataset, after: FloatArray, seed: int = 0) -> Movers:
         largest=largest,
         turned_non_positive=positive.listed if positive else (),
         cells_turned_non_positive=positive.cells if positive else 0,
-        distribution={"edges_sd": list(EDGES_SD), "cells": [int(count) for count in tally.histogram]},
+        distribution={"edges_sd": list(EDGES_SD), "cells": [int(count) for count in histogram]},
         implausible=found,
     )
 
@@ -104,7 +106,6 @@ class _Tally:
 
     def __init__(self, batches: int) -> None:
         self.sums, self.counts = np.zeros(batches), np.zeros(batches)
-        self.histogram = np.zeros(len(EDGES_SD), dtype=np.int64)
         self.top = np.empty((0, 2), dtype=np.int64)
         self.sizes = np.empty(0)
         self.kinds: dict[str, list[IntArray]] = {}
@@ -119,10 +120,7 @@ class _Tally:
         batches = len(self.sums)
         self.sums += np.bincount(codes, weights=filled.sum(axis=1), minlength=batches)
         self.counts += np.bincount(codes, weights=known.sum(axis=1), minlength=batches)
-        size = np.abs(filled)
-        bins = np.searchsorted(EDGES_SD, size[known], side="right") - 1
-        self.histogram += np.bincount(bins, minlength=len(EDGES_SD))
-        self._keep_largest(np.where(known, size, -1.0), block.start)
+        self._keep_largest(np.where(known, np.abs(filled), -1.0), block.start)
         for code, cells in _implausible(before, own, dataset.units[block]):
             at = np.argwhere(cells)
             self.cells[code] = self.cells.get(code, 0) + len(at)
@@ -132,12 +130,15 @@ class _Tally:
 
     def _keep_largest(self, size: FloatArray, start: int) -> None:
         flat = size.ravel()
-        count = min(LARGEST, flat.size)
-        best = np.argpartition(-flat, count - 1)[:count]
+        if len(self.sizes) == LARGEST:
+            best = np.flatnonzero(flat > self.sizes[-1])
+        else:
+            best = np.argpartition(-flat, min(LARGEST, flat.size) - 1)[:LARGEST]
         at = np.column_stack(np.divmod(best, size.shape[1]))
         at[:, 1] += start
-        self.top = np.vstack([self.top, at[flat[best] >= 0]])
-        self.sizes = np.concatenate([self.sizes, flat[best][flat[best] >= 0]])
+        known = flat[best] >= 0
+        self.top = np.vstack([self.top, at[known]])
+        self.sizes = np.concatenate([self.sizes, flat[best][known]])
         order = np.lexsort((self.top[:, 1], self.top[:, 0], -self.sizes))[:LARGEST]
         self.top, self.sizes = self.top[order], self.sizes[order]
 
@@ -152,14 +153,14 @@ class _Tally:
 
 
 def _shift(before: FloatArray, after: FloatArray) -> FloatArray:
-    spread = np.nanstd(before, axis=0)
+    spread = before.std(axis=0) if np.isfinite(before.sum()) else np.nanstd(before, axis=0)
     return np.asarray((after - before) / np.where(spread > 0, spread, 1.0))
 
 
 def _implausible(
     before: FloatArray, after: FloatArray, units: tuple[str, ...]
 ) -> Iterator[tuple[str, BoolArray]]:
-    least, greatest = np.nanmin(before, axis=0), np.nanmax(before, axis=0)
+    least, greatest = np.fmin.reduce(before, axis=0), np.fmax.reduce(before, axis=0)
     yield "turned_non_positive", (after <= 0) & (least > 0)
     yield "turned_negative", (after < 0) & (least == 0)
     whole = np.array([WHOLE_BY_UNIT.get(unit.strip().lower(), np.inf) for unit in units])

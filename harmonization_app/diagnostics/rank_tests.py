@@ -14,11 +14,15 @@ from harmonization_app.algorithms.base import FloatArray, IntArray
 
 def one_way(values: FloatArray, codes: IntArray, batches: int) -> tuple[FloatArray, FloatArray]:
     """Return the share of squares between batches and the p of the one-way F, over observed cells."""
-    seen = (~np.isnan(values)).astype(np.float64)
-    centre = _observed_mean(values)
-    filled = np.where(seen > 0, values - centre, 0.0)
     indicators = np.eye(batches)[codes]
-    counts, sums = indicators.T @ seen, indicators.T @ filled
+    if np.isfinite(values.sum()):
+        filled = values - values.mean(axis=0)
+        counts = np.repeat(indicators.sum(axis=0)[:, None], values.shape[1], axis=1)
+    else:
+        seen = (~np.isnan(values)).astype(np.float64)
+        filled = np.where(seen > 0, values - _observed_mean(values), 0.0)
+        counts = indicators.T @ seen
+    sums = indicators.T @ filled
     between = (sums**2 / np.where(counts > 0, counts, 1.0)).sum(axis=0)
     total = np.einsum("sf,sf->f", filled, filled)
     groups, scans = (counts > 0).sum(axis=0), counts.sum(axis=0)

@@ -9,6 +9,8 @@ import numpy as np
 from harmonization_app.algorithms.base import FloatArray, IntArray
 
 LEVERAGE_LIMIT = 1e-9
+# Residual squares as a part of all squares, below which their difference is not to be trusted.
+CLOSE_FIT = 1e-4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,9 +51,16 @@ def _fill(result: Regression, columns: IntArray, design: FloatArray, values: Flo
         return
     orthogonal, triangular = np.linalg.qr(design)
     centre = values.mean(axis=0)
-    coefficients = np.linalg.solve(triangular, orthogonal.T @ (values - centre))
-    residuals = values - centre - design @ coefficients
-    squares = np.einsum("sf,sf->f", residuals, residuals)
+    centred = values - centre
+    projected = orthogonal.T @ centred
+    coefficients = np.linalg.solve(triangular, projected)
+    total = np.einsum("sf,sf->f", centred, centred)
+    squares = total - np.einsum("cf,cf->f", projected, projected)
+    # A fit this close leaves too few digits in the difference: take the residuals themselves.
+    close = np.flatnonzero(squares < CLOSE_FIT * total)
+    if close.size:
+        residuals = centred[:, close] - orthogonal @ projected[:, close]
+        squares[close] = np.einsum("sf,sf->f", residuals, residuals)
     # Every design here spans the constant, so the centring is put back as its least-squares coefficients.
     coefficients += np.linalg.solve(triangular, orthogonal.T @ np.ones(len(design)))[:, None] * centre
     inverse = np.linalg.solve(triangular, np.eye(design.shape[1]))
@@ -84,13 +93,13 @@ def cluster_weights(design: FloatArray, own: slice, subjects: IntArray) -> Clust
         return None
     kept = design[order]
     basis = np.linalg.qr(kept)[0]
-    weights = np.linalg.pinv(kept)[own]
+    weights = np.array(np.linalg.pinv(kept)[own], dtype=np.float64)
     for start, stop in zip(starts, [*starts[1:], len(order)], strict=True):
         part = basis[start:stop]
         values, vectors = np.linalg.eigh(np.eye(stop - start) - part @ part.T)
         root = np.where(values > LEVERAGE_LIMIT, 1 / np.sqrt(np.maximum(values, LEVERAGE_LIMIT)), 0.0)
         weights[:, start:stop] = (weights[:, start:stop] @ vectors * root) @ vectors.T
-    return ClusterWeights(weights, order, starts, len(starts) - design.shape[1])
+    return ClusterWeights(np.asarray(weights), order, starts, len(starts) - design.shape[1])
 
 
 def clustered_errors(
