@@ -10,6 +10,8 @@ from harmonization_app.models import FeatureSet, HarmonizationRun
 from hub.core.models import Job
 from sites_app.models import Trial
 
+LISTED_ROWS = 20
+
 
 @dataclass(frozen=True)
 class FeatureEffect:
@@ -106,14 +108,40 @@ def covariate_rows(
 
 
 def row_flow(run: HarmonizationRun) -> list[FlowStep]:
-    """Return the flow of rows from the feature set to the result."""
-    excluded = run.specification.get("exclude_rows", [])
-    steps = [FlowStep("Rows in the feature set", run.feature_set.row_count)]
-    reasons = "; ".join(f"{item['row']}: {item['reason']}" for item in excluded)
-    steps.append(FlowStep("Excluded by the plan", len(excluded), reasons or "none"))
+    """Return the flow of rows from the feature set to the result, what left it and why."""
+    excluded = {item["row"]: item["reason"] for item in run.specification.get("exclude_rows", [])}
+    decisions = run.row_decisions or {}
+    steps = [
+        FlowStep("Rows in the feature set", run.feature_set.row_count),
+        FlowStep("Excluded by the plan", len(excluded), _listed(excluded)),
+    ]
+    by_images = decisions.get("excluded") or {}
+    if by_images:
+        steps.append(
+            FlowStep("Excluded for their images (deviant or failed QC)", len(by_images), _listed(by_images))
+        )
     if run.summary.get("rows") is not None:
         steps.append(FlowStep("Rows harmonized", run.summary["rows"]))
+    kept = decisions.get("kept") or {}
+    if kept:
+        steps.append(FlowStep("of these, kept in spite of their images", len(kept), _listed(kept)))
+    moved = decisions.get("batches") or {}
+    if moved:
+        steps.append(FlowStep("of these, in a batch split by a scanner change", len(moved), _listed(moved)))
+    if decisions.get("without_images"):
+        steps.append(
+            FlowStep(
+                "Rows whose images the hub does not have", decisions["without_images"], "nothing to check"
+            )
+        )
     return steps
+
+
+def _listed(reasons: Mapping[str, str]) -> str:
+    """Return the rows with their reasons, the first of many; all of them are in the JSON report."""
+    shown = "; ".join(f"{row}: {reason}" for row, reason in list(reasons.items())[:LISTED_ROWS])
+    more = len(reasons) - LISTED_ROWS
+    return f"{shown}; and {more} more" if more > 0 else shown or "none"
 
 
 def overall_noise_floor(diagnostics: Mapping[str, Any]) -> float | None:

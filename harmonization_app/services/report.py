@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from django.utils.safestring import mark_safe
 
 from harmonization_app.models import HarmonizationRun
 from harmonization_app.selectors import run as selectors
+from harmonization_app.selectors.algorithm import signatures_of
 from harmonization_app.selectors.plan import grouped, specification_rows
+from harmonization_app.selectors.run_evidence import batch_rows, evidence_of, headline_of, limits_of
 from harmonization_app.services import figures
 from harmonization_app.services.run import load_diagnostics
 from hub.core.canonical import canonical_json
@@ -27,6 +30,13 @@ from hub.core.signatures.models import ElectronicSignature
 
 FORMS = ("html", "pdf", "json")
 SCHEMA_NAME = "hub.harmonization-report/1"
+# Rows of a table of features on paper; all of them are in the JSON report.
+MOST_ROWS = 200
+# Stands at head and foot of every page.
+NOTICE: dict[str, str] = {
+    "exploratory": "EXPLORATORY (post hoc): not for primary analysis",
+    "primary": "PRIMARY: under a locked plan, before data lock",
+}
 
 
 def render_report(run: HarmonizationRun, form: str) -> tuple[bytes, str]:
@@ -68,11 +78,13 @@ def style_hash() -> str:
 def report_document(run: HarmonizationRun) -> dict[str, Any]:
     """Return everything the report says, as JSON."""
     version, plan = run.algorithm_version, run.plan
+    diagnostics = load_diagnostics(run)
     return {
         "schema": SCHEMA_NAME,
         "run": str(run.pk),
         "trial": run.trial.code,
         "kind": run.kind,
+        "notice": NOTICE[run.kind],
         "exploratory_reason": run.exploratory_reason,
         "state": run.state,
         "reason": run.reason,
@@ -80,6 +92,10 @@ def report_document(run: HarmonizationRun) -> dict[str, Any]:
         "started_at": _time(run.started_at),
         "finished_at": _time(run.finished_at),
         "rerun_of": str(run.rerun_of_id) if run.rerun_of_id else None,
+        "mode": run.mode,
+        "model_of": str(run.model_of_id) if run.model_of_id else None,
+        "added_batch": run.added_batch,
+        "step_reason": run.step_reason,
         "plan": None
         if plan is None
         else {
@@ -98,6 +114,7 @@ def report_document(run: HarmonizationRun) -> dict[str, Any]:
             "state": version.state,
             "environment_digest": version.environment_digest,
             "signature": _signature(version.signature),
+            "second_signature": _signature(version.second_signature),
         },
         "feature_set": {
             "id": str(run.feature_set_id),
@@ -110,9 +127,14 @@ def report_document(run: HarmonizationRun) -> dict[str, Any]:
         "row_flow": [
             {"title": step.title, "rows": step.rows, "note": step.note} for step in selectors.row_flow(run)
         ],
+        "row_decisions": run.row_decisions,
         "gate": run.gate,
+        "headline": headline_of(diagnostics) if diagnostics else None,
+        "batches": [asdict(row) for row in batch_rows(run, diagnostics)],
+        "limits": limits_of(run, diagnostics),
+        "memory_estimate": run.estimate,
         "summary": run.summary,
-        "diagnostics": load_diagnostics(run),
+        "diagnostics": diagnostics,
         "environment": run.environment,
         "digests": digests_of(run),
     }
@@ -159,24 +181,27 @@ def report_context(run: HarmonizationRun) -> dict[str, Any]:
         "gate": grouped(run.gate),
         "digests": digests_of(run),
         "diagnostics": diagnostics,
+        "limits": limits_of(run, diagnostics),
+        "notice": NOTICE[run.kind],
+        "signatures": signatures_of(run.algorithm_version),
     }
     return context | (_results(run, diagnostics) if diagnostics else {})
 
 
 def _results(run: HarmonizationRun, diagnostics: Mapping[str, Any]) -> dict[str, Any]:
     effects = selectors.feature_effects(diagnostics, run.feature_set)
-    before = diagnostics["in_sample"]["before"].get("projection")
-    after = diagnostics["in_sample"]["after"].get("projection")
-    held_out = diagnostics["held_out"]
-    drawn = {
+    in_sample = diagnostics.get("in_sample") or {}
+    before, after = ((in_sample.get(stage) or {}).get("projection") for stage in ("before", "after"))
+    held_out = diagnostics.get("held_out") or {}
+    drawn: dict[str, str] = {
         "effects_figure": figures.effect_figure(effects, selectors.overall_noise_floor(diagnostics)),
-        "held_out_figure": figures.held_out_figure(held_out) if held_out["evaluable"] else "",
-        "projection_figure": figures.projection_figure(before, after)
-        if _two_components(before, after)
-        else "",
+        "held_out_figure": figures.held_out_figure(held_out) if held_out.get("evaluable") else "",
+        "projection_figure": _projection_figure(before, after),
     }
     return {
-        "effects": effects,
+        **evidence_of(run, diagnostics),
+        "effects": effects[:MOST_ROWS],
+        "effects_left_out": max(0, len(effects) - MOST_ROWS),
         "covariates": [
             {**choice, "parts": _covariate_parts(run, diagnostics, choice)}
             for choice in selectors.covariate_choices(diagnostics, run.feature_set)
@@ -185,8 +210,11 @@ def _results(run: HarmonizationRun, diagnostics: Mapping[str, Any]) -> dict[str,
     }
 
 
-def _two_components(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> bool:
-    return all(stage is not None and len(stage["explained"]) > 1 for stage in (before, after))
+def _projection_figure(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> str:
+    """Return the figure; empty where a stage has fewer than two components."""
+    if before is None or after is None or min(len(before["explained"]), len(after["explained"])) < 2:
+        return ""
+    return figures.projection_figure(before, after)
 
 
 def _covariate_parts(

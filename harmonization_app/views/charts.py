@@ -18,22 +18,39 @@ SYMBOLS = ("circle", "triangle", "rect", "diamond", "pin")
 Options = dict[str, Any]
 
 
-def distribution_chart(groups: Sequence[Distribution], feature: str, unit: str) -> Options:
-    """Return boxes (quartiles, extremes) with every value as a point, one group per row."""
+def distribution_chart(
+    groups: Sequence[Distribution],
+    feature: str,
+    unit: str,
+    *,
+    limits: tuple[float, float] | None = None,
+    tone: str = "active",
+) -> Options:
+    """Return boxes (quartiles, extremes) with every value as a point, one group per row.
+
+    `limits` fixes the range of the axis, so that two charts can be compared by eye.
+    """
+    axis = value_axis(f"{feature} ({unit})" if unit else feature)
+    if limits is not None:
+        axis |= {
+            "min": limits[0],
+            "max": limits[1],
+            "axisLabel": {"showMinLabel": False, "showMaxLabel": False},
+        }
     names = [group.name for group in groups]
     each = max(1, sum(len(group.values) for group in groups) // MOST_POINTS)
     points = [[value, group.name] for group in groups for value in group.values[::each]]
     return {
         "tooltip": {"trigger": "item"},
         "grid": {"left": 8, "right": 24, "top": 16, "bottom": 44, "containLabel": True},
-        "xAxis": value_axis(f"{feature} ({unit})" if unit else feature),
+        "xAxis": axis,
         "yAxis": rows_axis(names),
         "series": [
             {
                 "type": "boxplot",
                 "name": "quartiles",
                 "data": [list(group.five) for group in groups],
-                "itemStyle": {"color": "transparent", "borderColor": "tone:active", "borderWidth": 1.5},
+                "itemStyle": {"color": "transparent", "borderColor": f"tone:{tone}", "borderWidth": 1.5},
                 "boxWidth": [8, 22],
             },
             {
@@ -41,7 +58,7 @@ def distribution_chart(groups: Sequence[Distribution], feature: str, unit: str) 
                 "name": "values",
                 "data": points,
                 "symbolSize": 5,
-                "itemStyle": {"color": "tone:active", "opacity": 0.45},
+                "itemStyle": {"color": f"tone:{tone}", "opacity": 0.45},
             },
         ],
     }
@@ -204,89 +221,6 @@ def _bars(name: str, values: Sequence[float | None], colour: str) -> Options:
     if decal:
         item["decal"] = {**decal, "color": "rgba(255,255,255,0.35)"}
     return {"type": "bar", "name": name, "data": rounded, "itemStyle": item}
-
-
-def covariate_chart(rows: Sequence[Mapping[str, Any]], covariate: str, unit: str) -> Options:
-    """Return each effect with its 95 % interval: before, after, and adjusted for batch."""
-    shown = list(rows)[:MOST_FEATURES]
-    stages = (
-        ("before", "before", "tone:bad"),
-        ("after", "after", "tone:good"),
-        ("batch_adjusted", "adjusted for batch, before", "tone:active"),
-    )
-    return {
-        "tooltip": {"trigger": "item"},
-        "legend": {"data": [label for _, label, _ in stages], "top": 0},
-        "grid": {"left": 8, "right": 24, "top": 30, "bottom": 44, "containLabel": True},
-        "xAxis": value_axis(f"effect of {covariate} ({unit} per unit), 95 % interval"),
-        "yAxis": {
-            "type": "category",
-            "data": [row["feature"] for row in shown],
-            "inverse": True,
-            "axisLabel": {"interval": 0},
-        },
-        "series": [
-            {
-                "type": "boxplot",
-                "name": label,
-                "boxWidth": [4, 7],
-                "data": [_interval(row[key]) for row in shown],
-                "itemStyle": {"color": "transparent", "borderColor": colour, "borderWidth": 1.8},
-            }
-            for key, label, colour in stages
-        ],
-    }
-
-
-def _interval(estimate: Mapping[str, Any]) -> list[Any]:
-    value, low, high = estimate["value"], estimate["low"], estimate["high"]
-    return ["-"] * 5 if value is None else [low, low, value, high, high]
-
-
-def held_out_chart(held_out: Mapping[str, Any]) -> Options:
-    """Return the median batch effect in scans the method has not seen, beside that in the fitted ones."""
-    values = (
-        ("held out, before", held_out["held_out_before"], "tone:bad"),
-        ("held out, after", held_out["held_out_after"], "tone:good"),
-        ("fitted half, after (in-sample)", held_out["fitted_after"], "tone:quiet"),
-        ("expected without any effect", held_out["noise_floor"], "tone:quiet"),
-    )
-    return {
-        "tooltip": {"trigger": "axis", "axisPointer": {"type": "shadow"}},
-        "grid": {"left": 8, "right": 48, "top": 8, "bottom": 44, "containLabel": True},
-        "xAxis": {**value_axis("median partial eta squared"), "min": 0},
-        "yAxis": {"type": "category", "inverse": True, "data": [name for name, _, _ in values]},
-        "series": [
-            {
-                "type": "bar",
-                "barMaxWidth": 22,
-                "label": {"show": True, "position": "right"},
-                "data": [
-                    {"value": None if value is None else round(value, 3), "itemStyle": {"color": colour}}
-                    for _, value, colour in values
-                ],
-            }
-        ],
-    }
-
-
-def shift_chart(shifts: Mapping[str, float]) -> Options:
-    """Return the mean shift of each batch in SD."""
-    names = sorted(shifts)
-    return {
-        "tooltip": {"trigger": "axis", "axisPointer": {"type": "shadow"}},
-        "grid": {"left": 8, "right": 24, "top": 8, "bottom": 44, "containLabel": True},
-        "xAxis": value_axis("mean shift (SD of the feature before)"),
-        "yAxis": rows_axis(names),
-        "series": [
-            {
-                "type": "bar",
-                "barMaxWidth": 18,
-                "data": [round(shifts[name], 4) for name in names],
-                "itemStyle": {"color": "tone:active"},
-            }
-        ],
-    }
 
 
 def value_axis(name: str, gap: int = 28) -> Options:

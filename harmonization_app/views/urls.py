@@ -48,6 +48,7 @@ _runs = [
     path("start/", runs.run_start, name="run-start"),
     path("<uuid:pk>/", runs.run_detail, name="run"),
     path("<uuid:pk>/progress/", runs.run_progress, name="run-progress"),
+    path("<uuid:pk>/feature/", runs.run_feature, name="run-feature"),
     path("<uuid:pk>/covariate/", runs.run_covariate, name="run-covariate"),
     path("<uuid:pk>/data/", runs.run_data, name="run-data"),
     path("<uuid:pk>/model/", runs.run_model, name="run-model"),
