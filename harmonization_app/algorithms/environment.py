@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib import metadata
+from types import ModuleType
 from typing import Any
 
 import numpy as np
-import scipy.linalg  # noqa: F401  # loads scipy's own BLAS, so that it is counted whatever was imported before
+import scipy
+import scipy.linalg  # loads scipy's own BLAS, so that it is counted whatever was imported before
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from hub.core.canonical import digest
@@ -22,19 +26,24 @@ PACKAGES = ("numpy", "scipy", "pandas", "neuroCombat", "threadpoolctl")
 
 @dataclass(frozen=True, slots=True)
 class BlasLibrary:
-    """One loaded BLAS library; `architecture` names the CPU kernel it chose."""
+    """One loaded BLAS library; `architecture` names the CPU kernel it chose, `sha256` is of its file: two builds of one
+    version may round differently.
+    """
 
     name: str
     version: str
     architecture: str
     threads: int
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
 class NumericalEnvironment:
     """Interpreter, packages, BLAS, CPU and C library: what may change the last bits of a result.
 
-    `variables` are the environment variables that choose kernels and block sizes; threads are in `blas`.
+    `variables` are the environment variables that choose kernels and block sizes; threads are in `blas`. `built_with`
+    names the BLAS that NumPy and SciPy were built with, which is all that is known of one not loaded as a library of
+    its own (Accelerate).
     """
 
     python: str
@@ -45,6 +54,7 @@ class NumericalEnvironment:
     blas: tuple[BlasLibrary, ...]
     cpu_features: tuple[str, ...]
     variables: dict[str, str]
+    built_with: dict[str, str]
 
     def to_json(self) -> dict[str, Any]:
         document = asdict(self)
@@ -80,6 +90,7 @@ def numerical_environment() -> NumericalEnvironment:
             for name, value in sorted(os.environ.items())
             if name.startswith(NUMERICAL_PREFIXES) and not name.endswith(THREADS_SUFFIX)
         },
+        built_with={"numpy": _built_with(np), "scipy": _built_with(scipy)},
     )
 
 
@@ -96,7 +107,24 @@ def _library(info: dict[str, Any]) -> BlasLibrary:
         version=str(info.get("version") or "unknown"),
         architecture=str(info.get("architecture") or "unknown"),
         threads=int(info.get("num_threads") or 0),
+        sha256=_file_digest(str(info.get("filepath") or "")),
     )
+
+
+@cache
+def _file_digest(path: str) -> str:
+    """Return the SHA-256 of a loaded library's file; "unknown" where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return "unknown"
+
+
+def _built_with(package: ModuleType) -> str:
+    found = package.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
+    named = (str(found.get(key) or "") for key in ("name", "version", "openblas configuration"))
+    return " ".join(part for part in named if part) or "unknown"
 
 
 def _cpu_features() -> tuple[str, ...]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import jsonschema
 import numpy as np
 import pytest
 
-from harmonization_app.algorithms import registry
+from harmonization_app.algorithms import environment, registry
 from harmonization_app.algorithms.combat import Combat
 from harmonization_app.algorithms.environment import numerical_environment, one_blas_thread
 from harmonization_app.algorithms.registry import ALGORITHMS, describe, get_algorithm, source_digest
@@ -71,14 +72,76 @@ def test_source_digest_covers_every_module_the_kernel_imports() -> None:
 
 
 def test_environment_is_that_of_a_task_with_one_thread() -> None:
-    environment = numerical_environment()
+    found = numerical_environment()
 
-    assert environment.packages["numpy"] == np.__version__
-    assert environment.blas
-    assert {library.threads for library in environment.blas} == {1}
-    assert environment.digest == numerical_environment().digest
-    assert len(environment.digest) == 64
-    json.dumps(environment.to_json())
+    assert found.packages["numpy"] == np.__version__
+    assert found.blas
+    assert {library.threads for library in found.blas} == {1}
+    assert found.digest == numerical_environment().digest
+    assert len(found.digest) == 64
+    json.dumps(found.to_json())
+
+
+def _library(**changes):
+    info = {
+        "user_api": "blas",
+        "internal_api": "openblas",
+        "version": "1",
+        "architecture": "Zen",
+        "num_threads": 1,
+    }
+    return {**info, **changes}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"internal_api": "mkl"},
+        {"version": "2"},
+        {"architecture": "Haswell"},
+        {"num_threads": 2},
+        {"filepath": __file__},
+    ],
+    ids=str,
+)
+def test_environment_digest_changes_with_every_fact_of_a_blas_library(monkeypatch, change) -> None:
+    monkeypatch.setattr(environment, "threadpool_info", lambda: [_library()])
+    before = numerical_environment().digest
+
+    monkeypatch.setattr(environment, "threadpool_info", lambda: [_library(**change)])
+
+    assert numerical_environment().digest != before
+
+
+@pytest.mark.parametrize("package", ["numpy", "scipy", "pandas"])
+def test_environment_digest_changes_with_packages(monkeypatch, package) -> None:
+    before = numerical_environment()
+    version = environment.metadata.version
+    monkeypatch.setattr(
+        environment.metadata, "version", lambda name: "9" if name == package else version(name)
+    )
+
+    assert numerical_environment().digest != before.digest
+
+
+def test_environment_digest_changes_with_cpu_kernels_and_builds(monkeypatch) -> None:
+    before = numerical_environment()
+    config = {"SIMD Extensions": {"baseline": ["X86_V2"], "found": []}, "Build Dependencies": {"blas": {}}}
+    monkeypatch.setattr(np, "show_config", lambda mode: config)
+
+    after = numerical_environment()
+
+    assert (after.cpu_features, after.built_with["numpy"]) == (("X86_V2",), "unknown")
+    assert len({before.digest, after.digest, replace(before, cpu_features=("X86_V2",)).digest}) == 3
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "changed")
+    assert numerical_environment().digest != after.digest
+
+
+def test_every_blas_library_is_named_with_its_file() -> None:
+    found = numerical_environment()
+
+    assert all(len(library.sha256) == 64 for library in found.blas)
+    assert all(text != "unknown" for text in found.built_with.values())
 
 
 def test_one_blas_thread_restores_the_setting() -> None:
