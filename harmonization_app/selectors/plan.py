@@ -50,9 +50,11 @@ def specification_rows(document: Mapping[str, Any]) -> list[SpecificationRow]:
     rows = [
         SpecificationRow("Algorithm", str(document.get("algorithm", ""))),
         SpecificationRow("Batch", f"column {document.get('batch', '')}"),
-        *_said("Statistical analysis plan", document.get("analysis_plan")),
+        *_said("Statistical analysis plan", _reference(document.get("analysis_plan"))),
         *_said("Rationale", document.get("rationale")),
         SpecificationRow("Rows excluded", _excluded(document.get("exclude_rows", []))),
+        *_images_and_scanners(document),
+        *_companions(document),
     ]
     return rows + [
         SpecificationRow(_LABELS.get(name, name), _in_words(name, value), name not in given)
@@ -66,6 +68,63 @@ def differing_rows(documents: Sequence[Mapping[str, Any]]) -> list[tuple[str, li
     names = list(dict.fromkeys(name for table in tables for name in table))
     lines = [(name, [table.get(name, "—") for table in tables]) for name in names]
     return [(name, values) for name, values in lines if len(set(values)) > 1]
+
+
+_UNSAID = "not said: the gate stops where there are any"
+
+
+def _images_and_scanners(document: Mapping[str, Any]) -> list[SpecificationRow]:
+    images = document.get("image_rows", {})
+    changes = document.get("scanner_changes")
+    series = images.get("series", [])
+    blinded = document.get("blinded", True)
+    return [
+        _policy("Rows with images that depart from the protocol", images.get("deviant")),
+        _policy("Rows with images that failed QC", images.get("qc_failed")),
+        SpecificationRow(
+            "Images the features come from",
+            ", ".join(series) or "every expected series of the visit",
+            not series,
+        ),
+        _policy("A scanner's change inside a batch", _CHANGES.get(str(changes), changes)),
+        SpecificationRow(
+            "Blinded",
+            "yes: no column may tell the treatment arm"
+            if blinded
+            else "no: columns may tell the treatment arm",
+            "blinded" not in document,
+        ),
+    ]
+
+
+_CHANGES = {"split": "begins a new batch", "keep": "leaves the batch whole"}
+
+
+def _policy(name: str, value: Any) -> SpecificationRow:
+    return SpecificationRow(name, str(value) if value else _UNSAID, not value)
+
+
+def _companions(document: Mapping[str, Any]) -> list[SpecificationRow]:
+    """Return the calibration before the algorithm and the analyses beside it."""
+    calibration = document.get("calibration")
+    rows = []
+    if calibration:
+        options = calibration.get("parameters", {}).get("options", {})
+        count = len(options.get("measurements", []))
+        rows.append(SpecificationRow("Phantom calibration", f"before the algorithm, {count} measurements"))
+    named = [
+        str(item.get("algorithm") or item.get("kind", "")).replace("_", " ")
+        for item in document.get("sensitivity", [])
+    ]
+    return [*rows, SpecificationRow("Sensitivity analyses", ", ".join(named) or "none", not named)]
+
+
+def _reference(value: Any) -> str:
+    """Return where the statistical analysis plan says it, in words."""
+    if isinstance(value, Mapping):
+        parts = [value.get("document"), f"version {value.get('version')}", f"section {value.get('section')}"]
+        return ", ".join([*map(str, parts), *([f"SHA-256 {value['sha256']}"] if value.get("sha256") else [])])
+    return str(value or "")
 
 
 _LABELS = {
