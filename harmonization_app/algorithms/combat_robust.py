@@ -14,7 +14,7 @@ outlying images belong out of the data by quality control first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -134,7 +134,8 @@ class CombatRobust(Combat):
                 "scans": dataset.values.shape[0],
                 "features": dataset.values.shape[1],
                 "missing_cells": int(np.isnan(dataset.values).sum()),
-                "findings": [finding.to_json() for finding in findings],
+                # Without rows: a model holds nothing of any subject.
+                "findings": [replace(finding, rows=()).to_json() for finding in findings],
             },
         )
 
