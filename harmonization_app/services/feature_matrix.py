@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from harmonization_app.algorithms.base import Dataset
 from harmonization_app.diagnostics.feature_matrix import (
     matrix_columns,
     open_matrix,
@@ -98,6 +101,24 @@ def _row_documents(rows: RowLabels) -> list[dict[str, str]]:
         {"row": key, **{name: column[index] for name, column in rows.metadata.items()}}
         for index, key in enumerate(keys)
     ]
+
+
+def select_rows(dataset: Dataset, kept: Sequence[int]) -> Dataset:
+    """Return the scans at positions `kept`; of a table that stays on disk they stay there too, in a nameless file."""
+    if not isinstance(dataset.values.base, np.memmap):
+        return dataset.select(kept)
+    with tempfile.TemporaryDirectory(dir=root("computations"), prefix="rows-") as folder:
+        target = Path(folder) / "values.npy"
+        write_matrix(dataset.values, kept, target)
+        values = open_matrix(target)  # the file lives as long as it is mapped
+    return Dataset(
+        values,
+        dataset.features,
+        tuple(dataset.rows[index] for index in kept),
+        tuple(dataset.batches[index] for index in kept),
+        {name: tuple(column[index] for index in kept) for name, column in dataset.covariates.items()},
+        dataset.units,
+    )
 
 
 def table_csv(feature_set: FeatureSet) -> Iterator[bytes]:

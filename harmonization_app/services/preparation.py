@@ -16,6 +16,7 @@ from harmonization_app.diagnostics.feature_table import ROW_KEY_SEPARATOR
 from harmonization_app.diagnostics.wording import stops
 from harmonization_app.models import FeatureSet
 from harmonization_app.plan_document import PlanDocument
+from harmonization_app.services.feature_matrix import select_rows
 from harmonization_app.services.feature_set import ARM_NAMES, load_table
 from harmonization_app.services.run_memory import estimate_memory
 from harmonization_app.services.run_rows import RowDecisions, apply_decisions, decide_rows
@@ -145,7 +146,7 @@ def prepare_dataset(parsed: PlanDocument, feature_set: FeatureSet) -> Dataset:
     whole = Dataset(
         dataset.values, dataset.features, dataset.rows, dataset.batches, covariates, dataset.units
     )
-    return whole.select(kept) if parsed.exclude_rows else whole
+    return select_rows(whole, kept) if parsed.exclude_rows else whole
 
 
 def _numeric(parsed: PlanDocument) -> set[str]:

@@ -13,6 +13,8 @@ from typing import Any
 
 from django.conf import settings
 
+from harmonization_app.algorithms.block_memory import estimate_memory as estimate_blocks
+from harmonization_app.algorithms.least_squares import WIDEST_BLOCK
 from harmonization_app.models import FeatureSet
 from harmonization_app.plan_document import PlanDocument
 from hub.core.errors import InvalidInput
@@ -67,6 +69,8 @@ class MemoryEstimate:
 
 def estimate_memory(parsed: PlanDocument, feature_set: FeatureSet) -> MemoryEstimate:
     """Return the memory of a run of a plan on a feature set, read from their sizes alone."""
+    if is_shared(parsed, feature_set):
+        return _by_blocks(parsed, feature_set)
     scans, features = feature_set.row_count, feature_set.column_count
     planned = len(parsed.specification.features) or features
     whole = feature_set.origin == FeatureSet.Origin.MATRIX
@@ -76,6 +80,24 @@ def estimate_memory(parsed: PlanDocument, feature_set: FeatureSet) -> MemoryEsti
     greatest = CELL_BYTES * scans * max(reading * features, features + working * planned)
     how = f"{scans} scans of {features} features, {planned} of them harmonized, at most {max(reading, working)} tables"
     return MemoryEstimate(BASE_BYTES + greatest, settings.HUB_RUN_MEMORY_LIMIT_MB << 20, how)
+
+
+def is_shared(parsed: PlanDocument, feature_set: FeatureSet) -> bool:
+    """Return whether a run goes by blocks from a table that stays on disk."""
+    cells = feature_set.row_count * feature_set.column_count
+    alone = parsed.algorithm == "combat" and parsed.calibration is None and not parsed.companions
+    matrix = feature_set.origin == FeatureSet.Origin.MATRIX
+    return alone and matrix and cells >= settings.HUB_RUN_BLOCK_CELLS
+
+
+def _by_blocks(parsed: PlanDocument, feature_set: FeatureSet) -> MemoryEstimate:
+    scans = feature_set.row_count
+    planned = len(parsed.specification.features) or feature_set.column_count
+    batches = len({row.get(parsed.batch) for row in feature_set.rows})
+    columns = len(feature_set.rows[0])
+    own = estimate_blocks(scans, planned, batches, columns, unit=WIDEST_BLOCK)
+    how = f"{scans} scans of {planned} features by blocks of {own.width}, the table on disk"
+    return MemoryEstimate(BASE_BYTES + own.total_bytes, settings.HUB_RUN_MEMORY_LIMIT_MB << 20, how)
 
 
 def require_memory(estimate: MemoryEstimate) -> None:

@@ -10,6 +10,7 @@ from harmonization_app.algorithms.base import Dataset, Finding
 from harmonization_app.diagnostics.wording import listed
 from harmonization_app.models import FeatureSet
 from harmonization_app.plan_document import PlanDocument, RowPolicy
+from harmonization_app.services.feature_matrix import select_rows
 from harmonization_app.services.image_facts import RowImages, images_of_rows
 from harmonization_app.services.scanner_changes import ScannerChanges
 from qc_app.services.judgement import protocol_spec
@@ -78,7 +79,7 @@ def apply_decisions(dataset: Dataset, decisions: RowDecisions) -> Dataset:
     )
     kept = [index for index, row in enumerate(dataset.rows) if row not in decisions.excluded]
     relabelled = replace(dataset, batches=labels)
-    return relabelled if len(kept) == len(labels) else relabelled.select(kept)
+    return relabelled if len(kept) == len(labels) else select_rows(relabelled, kept)
 
 
 def _series(parsed: PlanDocument, feature_set: FeatureSet) -> tuple[str, ...]:

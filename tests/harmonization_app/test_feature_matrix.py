@@ -155,3 +155,16 @@ def test_wide_pieces_are_written_alike(monkeypatch, tmp_path, values):
     monkeypatch.setattr("harmonization_app.diagnostics.feature_matrix.PIECE_BYTES", 8 * FEATURES * 2)
     stored = matrix_services.write_matrix(values, order, pieces)
     assert whole.read_bytes() == pieces.read_bytes() and stored.missing == 1
+
+
+def test_rows_left_out_of_a_matrix_stay_on_disk(send, labels, values, subjects):
+    row = FeatureSet.objects.get(pk=send(npy(values), labels).json()["id"])
+    whole = feature_services.load_table(row).to_dataset("batch")
+    chosen = matrix_services.select_rows(whole, [4, 1])
+    assert isinstance(chosen.values.base, np.memmap)
+    assert list(root("computations").glob("rows-*")) == []
+    np.testing.assert_array_equal(chosen.values, whole.values[[4, 1]])
+    assert (chosen.rows, chosen.batches) == (
+        (whole.rows[4], whole.rows[1]),
+        (whole.batches[4], whole.batches[1]),
+    )
