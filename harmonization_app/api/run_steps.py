@@ -41,18 +41,20 @@ class RunStepsMixin:
     @action(detail=True, methods=["post"])
     def apply(self, request: Request, pk: Any = None) -> Response:
         """Correct a feature set by the frozen model of this run, each scan with its own covariates."""
+        run = self.get_object()
         data = validated(ModelApplySerializer, request)
         features = visible_or_refuse(FeatureSet, request.user, data["feature_set"], "feature_set")
-        row = model_application.apply_model(actor=request.user, run=self.get_object(), feature_set=features)
+        row = model_application.apply_model(actor=request.user, run=run, feature_set=features)
         return Response(RunSerializer(row).data, status=202)
 
     @extend_schema(request=BatchAddSerializer, responses={202: RunSerializer})
     @action(detail=True, methods=["post"], url_path="add-batch")
     def add_batch(self, request: Request, pk: Any = None) -> Response:
         """Add one batch to the frozen model of this run; the parameters of the others stay bit for bit."""
+        run = self.get_object()
         data = validated(BatchAddSerializer, request)
         data["feature_set"] = visible_or_refuse(FeatureSet, request.user, data["feature_set"], "feature_set")
-        row = model_application.add_batch(actor=request.user, run=self.get_object(), **data)
+        row = model_application.add_batch(actor=request.user, run=run, **data)
         return Response(RunSerializer(row).data, status=202)
 
     @extend_schema(

@@ -127,6 +127,12 @@ BODIES: dict[str, Any] = {
     f"POST {_API}/harmonization-runs/": lambda world: {
         "feature_set": _id(world, "feature_set"), "plan": _id(world, "plan"),
     },
+    f"POST {_API}/harmonization-runs/<uuid:pk>/apply/": lambda world: {
+        "feature_set": _id(world, "feature_set"),
+    },
+    f"POST {_API}/harmonization-runs/<uuid:pk>/add-batch/": lambda world: {
+        "feature_set": _id(world, "feature_set"), "batch": "C", "reason": "A site joined.",
+    },
     f"POST {_API}/data-locks/": _placed(),
     f"POST {_API}/exports/": _placed(),
 }  # fmt: skip
