@@ -23,7 +23,15 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from harmonization_app.algorithms.base import Capabilities, Dataset, Finding, FloatArray, IntArray, Result
+from harmonization_app.algorithms.base import (
+    Capabilities,
+    Dataset,
+    Finding,
+    FloatArray,
+    IntArray,
+    Result,
+    require_no_stops,
+)
 from harmonization_app.algorithms.design import (
     build_design,
     feature_positions,
@@ -33,16 +41,19 @@ from harmonization_app.algorithms.design import (
 from harmonization_app.algorithms.direct import WITHOUT_EB, DirectMethod, batch_positions
 from harmonization_app.algorithms.model import Model
 from harmonization_app.algorithms.options import read_options
-from harmonization_app.algorithms.ranks import tie_limits
+from harmonization_app.algorithms.quantile_pools import (
+    LEAST_FEATURES,
+    check_factors,
+    check_pools,
+    control_factors,
+    learn_controls,
+    quantile_pools,
+)
 from harmonization_app.algorithms.specification import Specification, method_schema
 from harmonization_app.diagnostics.wording import listed
 
-# A quantile function through fewer values is no function.
-LEAST_FEATURES = 10
-# Part of the mean SD of a pool's features from which a value moved to keep the order is told.
-LARGE_MOVE = 0.1
-# Singular values below this part of the largest are rounding.
-RANK_RATIO = 1e-8
+# A value moved to keep the order of a scan, in SD of its feature: told above the first, refused above the second.
+LARGE_MOVE_SD, WRONG_MOVE_SD = 0.25, 2.0
 OPTIONS: dict[str, Any] = {
     "factors_from": {
         "enum": ["batch", "controls"],
@@ -86,13 +97,13 @@ class FunctionalNormalization(DirectMethod):
         f"Made for thousands of values per scan; with few features (less than {LEAST_FEATURES} are refused) a rank is "
         "nearly a feature.",
         "What the covariates of the plan do not explain and goes with the factors is removed, biology included.",
-        "Values whose order the correction turns are made equal; the run names scans in which that matters.",
+        "Values whose order the correction turns are made equal; scans in which that matters are named, or refused.",
         "With control features, batch effects that those do not show stay. Takes no missing values.",
     )
     source_modules: ClassVar[tuple[str, ...]] = (
         *DirectMethod.source_modules,
         "harmonization_app.algorithms.functional_normalization",
-        "harmonization_app.algorithms.ranks",
+        "harmonization_app.algorithms.quantile_pools",
     )
 
     def parameters_schema(self) -> dict[str, Any]:
@@ -106,8 +117,8 @@ class FunctionalNormalization(DirectMethod):
         if lacking:
             message = f"The control feature(s) {listed(lacking)} are not among the features."
             return [Finding("control_lacking", "stop", message, columns=lacking)]
-        findings = _check_pools(dataset, specification, options)
-        return findings or _check_factors(dataset, specification, options)
+        findings = check_pools(dataset, specification, options)
+        return findings or check_factors(dataset, specification, options)
 
     def learn(
         self,
@@ -122,51 +133,39 @@ class FunctionalNormalization(DirectMethod):
         if options["factors_from"] == "batch":
             factors = (codes[:, None] == np.arange(batches)).astype(np.float64)
         else:
-            arrays |= _learn_controls(dataset.values[:, controls], options["factors"])
-            factors = np.hstack([_control_factors(arrays, dataset), np.ones((len(codes), 1))])
+            arrays |= learn_controls(dataset.values[:, controls], options["factors"])
+            factors = np.hstack([control_factors(arrays, dataset), np.ones((len(codes), 1))])
         covariates = build_design(dataset, specification).covariates
         spread = np.where(covariates.std(axis=0) > 0, covariates.std(axis=0), 1.0)
         design = np.hstack([factors, (covariates - covariates.mean(axis=0)) / spread])
-        for position, columns in enumerate(_pools(dataset, specification, options).values()):
+        for position, columns in enumerate(quantile_pools(dataset, specification, options).values()):
             quantiles = np.sort(dataset.values[:, columns], axis=1)
             middle = quantiles.mean(axis=0)
             effects = np.linalg.lstsq(design, quantiles - middle, rcond=None)[0]
             effects = effects[: batches if options["factors_from"] == "batch" else options["factors"]]
             if options["factors_from"] == "batch":
                 effects = effects - (np.bincount(codes, minlength=batches) / len(codes)) @ effects
-            spread_of_pool = dataset.values[:, columns].std(axis=0).mean(keepdims=True)
-            arrays |= {
-                f"columns_{position}": columns,
-                f"effect_{position}": effects,
-                f"spread_{position}": spread_of_pool,
-            }
+            found = {"columns": columns, "effect": effects, "spread": dataset.values[:, columns].std(axis=0)}
+            arrays |= {f"{name}_{position}": array for name, array in found.items()}
         return arrays
 
     def flags(self, dataset: Dataset, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, tuple[str, ...]]:
         controls = tuple(dataset.features[int(i)] for i in arrays["controls"])
-        return {"control_feature": controls} if controls else {}
+        constant = tuple(np.array(dataset.features)[np.ptp(dataset.values, axis=0) == 0].tolist())
+        flagged = {"control_feature": controls, "constant": constant}
+        return {code: names for code, names in flagged.items() if names}
 
     def apply(self, model: Model, dataset: Dataset) -> Result:
         """Correct scans by the frozen curves, and name those in which the order of values turned. Raises
-        HarmonizationRefused.
+        HarmonizationRefused, also where the order turned so far that a value would be wrong.
         """
         result = super().apply(model, dataset)
         dataset = select_features(dataset, model.features)
         labels = [str(label) for label in merged_labels(dataset, model.specification)]
-        turned = np.zeros(len(dataset.rows), dtype=bool)
-        pools = _targets(model, dataset, batch_positions(labels, model.batches))
-        for position, (_, _, target) in enumerate(pools):
-            moved = (np.maximum.accumulate(target, axis=1) - target).max(axis=1)
-            turned |= moved > LARGE_MOVE * model.arrays[f"spread_{position}"]
-        rows = tuple(row for row, own in zip(dataset.rows, turned, strict=True) if own)
-        if not rows:
-            return result
-        message = (
-            f"In {len(rows)} of {len(dataset.rows)} scan(s) the correction turned the order of values; making them "
-            f"equal moved one by more than {LARGE_MOVE:.0%} of a feature's SD: {listed(rows)}."
-        )
-        finding = Finding("quantiles_cross", "warn", message, rows=rows)
-        return replace(result, findings=(*result.findings, finding))
+        moved = _largest_moves(model, dataset, batch_positions(labels, model.batches))
+        findings = _turned(dataset, moved)
+        require_no_stops(findings)
+        return replace(result, findings=(*result.findings, *findings))
 
     def adjust(self, model: Model, dataset: Dataset, codes: IntArray) -> FloatArray:
         corrected = dataset.values.copy()
@@ -185,7 +184,7 @@ def _targets(
     """Yield each pool's columns, the order of each scan's values and what they become, rank by rank."""
     options = model.specification.options
     by_batch = options.get("factors_from", "batch") == "batch"
-    factors = None if by_batch else _control_factors(model.arrays, dataset)
+    factors = None if by_batch else control_factors(model.arrays, dataset)
     position = 0
     while f"columns_{position}" in model.arrays:
         columns, effect = (model.arrays[f"{name}_{position}"] for name in ("columns", "effect"))
@@ -199,96 +198,36 @@ def _targets(
         position += 1
 
 
-def _mean_over_ties(ranked: FloatArray, target: FloatArray) -> FloatArray:
-    """Return the targets [scans x ranks] with their mean wherever the ranked values are equal."""
-    first, last = (limit.T for limit in tie_limits(ranked.T))
-    if (last - first == 1).all():
-        return target
-    sums = np.hstack([np.zeros((len(target), 1)), np.cumsum(target, axis=1)])
-    upto, before = (np.take_along_axis(sums, limit, axis=1) for limit in (last, first))
-    means = (upto - before) / (last - first)
-    return np.asarray(np.where(last - first == 1, target, means))
+def _largest_moves(model: Model, dataset: Dataset, codes: IntArray) -> FloatArray:
+    """Return for each scan the farthest a value is moved to keep the order, in SD of its feature."""
+    largest = np.zeros(len(dataset.rows))
+    for position, (_, order, target) in enumerate(_targets(model, dataset, codes)):
+        moves = np.maximum.accumulate(target, axis=1) - target
+        largest = np.maximum(largest, (moves / model.arrays[f"spread_{position}"][order]).max(axis=1))
+    return largest
 
 
-def _pools(dataset: Dataset, specification: Specification, options: Mapping[str, Any]) -> dict[str, IntArray]:
-    """Return the columns of each pool less the control features."""
-    pools = {pool.name: pool.features for pool in specification.pools} or {"all": dataset.features}
-    controls = set(options["controls"])
-    return {
-        pool: feature_positions(dataset, [name for name in features if name not in controls])
-        for pool, features in pools.items()
-    }
-
-
-def _learn_controls(own: FloatArray, factors: int) -> dict[str, FloatArray]:
-    """Return centre and spread of the controls and the rotation onto their first components."""
-    centre, spread = own.mean(axis=0), own.std(axis=0, ddof=1)
-    _, _, rotation = np.linalg.svd((own - centre) / spread, full_matrices=False)
-    return {"centre": centre, "spread": spread, "rotation": rotation[:factors].T}
-
-
-def _control_factors(arrays: Mapping[str, npt.NDArray[Any]], dataset: Dataset) -> FloatArray:
-    own = dataset.values[:, arrays["controls"]]
-    return np.asarray(((own - arrays["centre"]) / arrays["spread"]) @ arrays["rotation"])
-
-
-def _check_pools(dataset: Dataset, specification: Specification, options: Mapping[str, Any]) -> list[Finding]:
-    """Return stops for pools of several units, known or not, and for pools of too few features."""
+def _turned(dataset: Dataset, moved: FloatArray) -> list[Finding]:
     findings = []
-    for pool, columns in _pools(dataset, specification, options).items():
-        units = sorted({dataset.units[i] for i in columns})
-        if len(units) > 1:
-            named = listed(tuple(unit or "no unit" for unit in units))
+    limits = {"stop": (WRONG_MOVE_SD, np.inf), "warn": (LARGE_MOVE_SD, WRONG_MOVE_SD)}
+    for severity, (low, high) in limits.items():
+        rows = tuple(np.array(dataset.rows)[(moved > low) & (moved <= high)].tolist())
+        if rows:
             message = (
-                f"Pool {pool} mixes {named}: there is no common quantile function. Plan a pool for each unit."
+                f"In {len(rows)} of {len(dataset.rows)} scan(s) the correction turned the order of values; keeping it "
+                f"moved one by more than {low:g} SD of its feature: {listed(rows)}."
             )
-            findings.append(Finding("mixed_units_in_pool", "stop", message))
-        if len(columns) < LEAST_FEATURES:
-            message = (
-                f"Pool {pool} has {len(columns)} feature(s) to correct; a quantile function needs at least "
-                f"{LEAST_FEATURES}."
-            )
-            findings.append(Finding("too_few_features", "stop", message))
+            if severity == "stop":
+                message += " Their values do not follow the others' quantiles: leave these scans out, or plan ComBat."
+            findings.append(Finding("quantiles_cross", severity, message, rows=rows))  # type: ignore[arg-type]
     return findings
 
 
-def _check_factors(
-    dataset: Dataset, specification: Specification, options: Mapping[str, Any]
-) -> list[Finding]:
-    """Return a stop where the plan's factors and controls do not fit together, or the scans do not give them."""
-    names = options["controls"]
-    if options["factors_from"] == "batch":
-        message = "The plan names control features, but takes the factors from the batches; plan one of them."
-        return [Finding("controls_not_used", "stop", message, columns=tuple(names))] if names else []
-    controls = feature_positions(dataset, names)
-    flat = tuple(dataset.features[i] for i in controls if np.ptp(dataset.values[:, i]) == 0)
-    if flat:
-        message = f"The control feature(s) {listed(flat)} have one value in all scans and show nothing."
-        return [Finding("control_constant", "stop", message, columns=flat)]
-    found = min(_rank(_standardized(dataset.values[:, controls])), len(dataset.rows) - 2) if names else 0
-    if options["factors"] > found:
-        message = (
-            f"The control features and scans give at most {found} factor(s); plan no more, or more controls."
-        )
-        return [Finding("too_many_factors", "stop", message, columns=tuple(names))]
-    factors = _control_factors(
-        _learn_controls(dataset.values[:, controls], options["factors"]) | {"controls": controls}, dataset
-    )
-    covariates = build_design(dataset, specification).covariates
-    varying = covariates[:, np.ptp(covariates, axis=0) > 0]
-    whole = np.hstack([_standardized(factors), _standardized(varying)])
-    if _rank(whole) < whole.shape[1] or len(dataset.rows) < whole.shape[1] + 2:
-        message = (
-            "The covariates explain a factor of the control features, or there are too few scans for both: what is "
-            "biology and what is not cannot be told apart. Plan fewer factors or other controls."
-        )
-        return [Finding("factors_confounded", "stop", message, columns=tuple(names))]
-    return []
-
-
-def _standardized(values: FloatArray) -> FloatArray:
-    return np.asarray((values - values.mean(axis=0)) / values.std(axis=0, ddof=1))
-
-
-def _rank(values: FloatArray) -> int:
-    return int(np.linalg.matrix_rank(values, tol=RANK_RATIO * np.linalg.norm(values, 2)))
+def _mean_over_ties(ranked: FloatArray, target: FloatArray) -> FloatArray:
+    """Return the targets [scans x ranks] with their mean wherever the ranked values are equal."""
+    new = np.hstack([np.ones((len(ranked), 1), dtype=bool), ranked[:, 1:] != ranked[:, :-1]]).ravel()
+    if new.all():
+        return target
+    starts = np.flatnonzero(new)
+    sizes = np.diff(starts, append=new.size)
+    return np.asarray(np.repeat(np.add.reduceat(target.ravel(), starts) / sizes, sizes).reshape(target.shape))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 
 from harmonization_app.algorithms.base import FloatArray, IntArray
-from harmonization_app.algorithms.ranks import tie_limits
 
 LEVELS = np.array([0.25, 0.1, 0.05, 0.025, 0.01, 0.005, 0.001])
 # Critical value for m = groups - 1: B0 + B1 / sqrt(m) + B2 / m.
@@ -56,7 +55,7 @@ def _statistic(values: FloatArray, codes: IntArray, sizes: IntArray) -> FloatArr
     total = len(values)
     order = np.argsort(values, axis=0, kind="stable")
     ranked = np.take_along_axis(values, order, axis=0)
-    first, last = tie_limits(ranked)
+    first, last = _tie_limits(ranked)
     length = last - first
     below = first + length / 2
     weight = total * below - below**2 - total * length / 4
@@ -67,6 +66,19 @@ def _statistic(values: FloatArray, codes: IntArray, sizes: IntArray) -> FloatArr
         upto, before = (np.take_along_axis(counted, limit, axis=0) for limit in (last, first))
         statistic += ((total * (upto + before) / 2 - below * size) ** 2 / weight).sum(axis=0) / size
     return np.asarray(statistic * (total - 1) / total**2)
+
+
+def _tie_limits(ranked: FloatArray) -> tuple[IntArray, IntArray]:
+    """Return, for each place in the sorted columns of `ranked` [places x columns], how many values of its column are
+    smaller and how many not greater.
+    """
+    places = np.broadcast_to(np.arange(len(ranked))[:, None], ranked.shape)
+    edge = np.ones((1, ranked.shape[1]), dtype=bool)
+    new = np.vstack([edge, ranked[1:] != ranked[:-1]])
+    first = np.maximum.accumulate(np.where(new, places, 0), axis=0)
+    ends = np.vstack([new[1:], edge])
+    last = np.minimum.accumulate(np.where(ends, places + 1, len(ranked))[::-1], axis=0)[::-1]
+    return first.astype(np.int64), last.astype(np.int64)
 
 
 def _variance(sizes: IntArray) -> float:

@@ -10,12 +10,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit
 
 from harmonization_app.algorithms.base import FloatArray
 
-# Fits end when the log-likelihood per scan grows by less than this.
-TOLERANCE = 1e-10
-MOST_STEPS = 2000
+# A fit ends when neither mean of the standardized values moves by more than this.
+TOLERANCE = 1e-7
+MOST_STEPS = 500
 # Least variance of a component, in the variance of the feature: a component may not shrink on a few equal values.
 VARIANCE_FLOOR = 1e-4
 FEATURES_AT_ONCE = 256
@@ -70,22 +71,36 @@ def _expectation_maximization(
     standard: FloatArray, least_share: float
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return weights, means and variances [2 x features]; features that have settled are left alone."""
-    weights, means, variances = _maximize(standard, _first_split(standard, least_share))
-    before = np.full(standard.shape[1], -np.inf)
+    squares = standard**2
+    totals = np.stack(
+        [np.full(standard.shape[1], float(len(standard))), standard.sum(axis=0), squares.sum(axis=0)]
+    )
+    weights, means, variances = _maximize(standard, squares, totals, _first_split(standard, least_share))
     active = np.arange(standard.shape[1])
+    own, own_squares, own_totals = standard, squares, totals
     for _ in range(MOST_STEPS):
-        own = standard[:, active]
-        logs = _log_densities(own, weights[:, active], means[:, active], variances[:, active])
-        total = np.logaddexp(logs[0], logs[1])
-        likelihood = total.mean(axis=0)
-        growing = likelihood - before[active] > TOLERANCE
-        before[active] = likelihood
-        if not growing.any():
-            break
-        active, upper = active[growing], np.exp(logs[1] - total)[:, growing]
-        found = _maximize(own[:, growing], upper)
+        upper = _probabilities(own, own_squares, weights[:, active], means[:, active], variances[:, active])
+        found = _maximize(own, own_squares, own_totals, upper)
+        moving = np.abs(found[1] - means[:, active]).max(axis=0) > TOLERANCE
         weights[:, active], means[:, active], variances[:, active] = found
+        if not moving.any():
+            break
+        if not moving.all():
+            active = active[moving]
+            own, own_squares, own_totals = standard[:, active], squares[:, active], totals[:, active]
     return weights, means, variances
+
+
+def _probabilities(
+    standard: FloatArray, squares: FloatArray, weights: FloatArray, means: FloatArray, variances: FloatArray
+) -> FloatArray:
+    """Return the probability of the upper component; its log odds are a parabola of the value."""
+    bend, slope = -0.5 / variances, means / variances
+    height = np.log(weights) - 0.5 * np.log(variances) - 0.5 * means**2 / variances
+    odds = squares * (bend[1] - bend[0])
+    odds += standard * (slope[1] - slope[0])
+    odds += height[1] - height[0]
+    return np.asarray(expit(odds, out=odds))
 
 
 def _first_split(standard: FloatArray, least_share: float) -> FloatArray:
@@ -102,14 +117,26 @@ def _first_split(standard: FloatArray, least_share: float) -> FloatArray:
     return np.asarray((standard > limits).astype(np.float64))
 
 
-def _maximize(standard: FloatArray, upper: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return weights, means and variances [2 x features] given the probabilities of the upper component."""
-    parts = np.stack([1 - upper, upper])
+def _maximize(
+    standard: FloatArray, squares: FloatArray, totals: FloatArray, upper: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return weights, means and variances [2 x features] given the probabilities of the upper component.
+
+    `totals` [3 x features] are the number of scans and the sums of the values and of their squares.
+    """
+    above = np.stack(
+        [
+            upper.sum(axis=0),
+            np.einsum("sf,sf->f", upper, standard),
+            np.einsum("sf,sf->f", upper, squares),
+        ]
+    )
+    sums = np.stack([totals - above, above], axis=1)
     # A component nobody belongs to keeps the middle of the feature and is found unbalanced later.
-    sizes = np.maximum(parts.sum(axis=1), 1e-12)
-    means = (parts * standard).sum(axis=1) / sizes
-    variances = (parts * (standard - means[:, None, :]) ** 2).sum(axis=1) / sizes
-    return sizes / len(standard), means, np.maximum(variances, VARIANCE_FLOOR)
+    sizes = np.maximum(sums[0], 1e-12)
+    means = sums[1] / sizes
+    variances = np.maximum(sums[2] / sizes - means**2, VARIANCE_FLOOR)
+    return sizes / len(standard), means, variances
 
 
 def _log_densities(

@@ -91,7 +91,6 @@ class NestedSearch(Nested):
         *Nested.source_modules,
         "harmonization_app.algorithms.k_sample",
         "harmonization_app.algorithms.nested_search",
-        "harmonization_app.algorithms.ranks",
     )
 
     def parameters_schema(self) -> dict[str, Any]:

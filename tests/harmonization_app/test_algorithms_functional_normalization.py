@@ -161,19 +161,51 @@ def test_units_apart_in_pools_are_accepted() -> None:
     assert FunctionalNormalization().fit(mixed, replace(PLAN, pools=pools)).features == NAMES
 
 
-def test_scan_whose_values_change_their_order_is_named() -> None:
+def _bent(seed: int, stretch: float) -> tuple[Dataset, str]:
+    """Return a table in which one site's upper values are stretched, with a scan of that site that is nearly flat."""
+    dataset, _ = _planted(seed)
+    values = dataset.values.copy()
+    own = np.flatnonzero(np.array(dataset.batches) == "A")
+    values[own] = np.where(values[own] > 3, 3 + stretch * (values[own] - 3), values[own])
+    values[own[0]] = np.linspace(2.9, 3.1, FEATURES)
+    return dataset.with_values(values), dataset.rows[own[0]]
+
+
+def test_scan_whose_values_change_their_order_is_told() -> None:
+    dataset, flat = _bent(12, 1.5)
+
+    result = FunctionalNormalization().harmonize(dataset, PLAN)
+
+    crossing = [finding for finding in result.findings if finding.code == "quantiles_cross"]
+    assert flat in crossing[0].rows
+    assert crossing[0].severity == "warn"
+
+
+def test_scan_whose_values_would_be_wrong_is_refused() -> None:
+    dataset, flat = _bent(12, 3.0)
+
+    with pytest.raises(HarmonizationRefused, match=rf"more than 2 SD of its feature: .*{flat}"):
+        FunctionalNormalization().harmonize(dataset, PLAN)
+
+
+def test_features_of_unlike_scale_are_refused_by_name() -> None:
     dataset, _ = _planted(12)
     values = dataset.values.copy()
-    own = np.array(dataset.batches) == "A"
-    # In one site the values above the middle are squeezed together, so that there a flat scan is bent back.
-    values[own] = np.where(values[own] > 3, 3 + 3 * (values[own] - 3), values[own])
-    values[np.flatnonzero(own)[0]] = np.linspace(2.9, 3.1, FEATURES)
+    values[:, 5] *= 1000
+
+    with pytest.raises(HarmonizationRefused, match="the SD of region_5 is more than 50 times"):
+        FunctionalNormalization().fit(dataset.with_values(values), PLAN)
+
+
+def test_constant_feature_passes_through_and_is_flagged() -> None:
+    dataset, _ = _planted(12)
+    values = dataset.values.copy()
+    values[:, 5] = 3.0
 
     result = FunctionalNormalization().harmonize(dataset.with_values(values), PLAN)
 
-    crossing = [finding for finding in result.findings if finding.code == "quantiles_cross"]
-    assert dataset.rows[np.flatnonzero(own)[0]] in crossing[0].rows
-    assert crossing[0].severity == "warn"
+    assert (result.values[:, 5] == 3.0).all()
+    assert result.flags["constant"] == ("region_5",)
 
 
 CONTROL_PLAN = {"factors_from": "controls", "controls": ["region_0", "region_1", "region_2"]}

@@ -19,7 +19,10 @@ def correct(fitted: Dataset, specification: Specification, scans: Dataset) -> Fl
     factors, own = _factors(fitted, specification, scans)
     one = np.ones((len(factors), 1))
     design = np.hstack([one, factors, plain_covariates(fitted, specification)])
-    kept = set(specification.options.get("controls", []))
+    constant = [
+        name for name, column in zip(fitted.features, fitted.values.T, strict=True) if np.ptp(column) == 0
+    ]
+    kept = {*specification.options.get("controls", []), *constant}
     pools = [pool.features for pool in specification.pools] or [fitted.features]
     corrected = scans.values.copy()
     for features in pools:

@@ -20,8 +20,8 @@ from harmonization_app.algorithms.verification.pooled import (
     named_iterations,
 )
 
-# The stop of the published definition here: log-likelihood per scan, most steps, least variance.
-TOLERANCE, STEPS, FLOOR = 1e-10, 2000, 1e-4
+# The definition's stop: a move of the means of standardized values, most steps, least variance.
+TOLERANCE, STEPS, FLOOR = 1e-7, 500, 1e-4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,16 +94,14 @@ def _assign(
 def _mixture(standard: FloatArray, share: float) -> tuple[tuple[_Component, _Component], float]:
     """Return the two components, lower mean first, and the AIC they save against one normal distribution."""
     upper = (standard > _split(standard, share)).astype(float)
-    likelihood = -math.inf
-    for _ in range(STEPS + 1):
-        components = _component(standard, 1 - upper), _component(standard, upper)
+    components = _component(standard, 1 - upper), _component(standard, upper)
+    for _ in range(STEPS):
         densities = [component.density(standard) for component in components]
-        total = densities[0] + densities[1]
-        grown = float(np.log(total).mean()) - likelihood
-        likelihood += grown if math.isfinite(likelihood) else float(np.log(total).mean()) - likelihood
-        if grown <= TOLERANCE:
+        upper = densities[1] / (densities[0] + densities[1])
+        before, components = components, (_component(standard, 1 - upper), _component(standard, upper))
+        if max(abs(new.mean - old.mean) for new, old in zip(components, before, strict=True)) <= TOLERANCE:
             break
-        upper = densities[1] / total
+    total = components[0].density(standard) + components[1].density(standard)
     one = -0.5 * len(standard) * (math.log(2 * math.pi) + 1)
     gain = 2 * (float(np.log(total).sum()) - one) - 6
     low, high = sorted(components, key=lambda component: component.mean)
