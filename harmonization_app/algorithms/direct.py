@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -22,10 +21,10 @@ from harmonization_app.algorithms.base import (
 from harmonization_app.algorithms.combat import Combat
 from harmonization_app.algorithms.design import learn_coding, merged_labels, select_features
 from harmonization_app.algorithms.model import Model
-from harmonization_app.algorithms.options import check_parameters, read_options
+from harmonization_app.algorithms.opening import base_facts, batch_sizes, open_fit, run_gate
+from harmonization_app.algorithms.options import read_options
 from harmonization_app.algorithms.specification import Specification
 from harmonization_app.diagnostics import gate
-from harmonization_app.diagnostics.wording import stops
 
 
 class DirectMethod(Algorithm):
@@ -38,31 +37,18 @@ class DirectMethod(Algorithm):
     source_modules: ClassVar[tuple[str, ...]] = (
         *Combat.source_modules,
         "harmonization_app.algorithms.direct",
+        "harmonization_app.algorithms.opening",
     )
 
     def validate(self, dataset: Dataset, specification: Specification) -> tuple[Finding, ...]:
         """Return the findings of the common gate and of `check`."""
-        findings = check_parameters(self.parameters_schema(), specification)
-        if not findings:
-            complete = self.capabilities.missing_values
-            run = (
-                gate.check(dataset, specification)
-                if complete
-                else gate.check_complete(dataset, specification)
-            )
-            findings += run
-        if not stops(findings):
-            chosen = select_features(dataset, specification.features)
-            findings += self.check(chosen, specification)
-        return tuple(findings)
+        return run_gate(self, dataset, specification, self.check_planned)
 
     def fit(self, dataset: Dataset, specification: Specification) -> Model:
         """Estimate the batches' numbers. Raises HarmonizationRefused when `validate` stops."""
-        findings = self.validate(dataset, specification)
-        require_no_stops(findings)
-        dataset = select_features(dataset, specification.features)
+        dataset, findings = open_fit(self, dataset, specification)
+        sizes = batch_sizes(dataset, specification)
         labels = [str(label) for label in merged_labels(dataset, specification)]
-        sizes = dict(sorted(Counter(labels).items()))
         codes = batch_positions(labels, tuple(sizes))
         options = read_options(self.parameters_schema(), specification)
         arrays = self.learn(dataset, codes, len(sizes), specification, options)
@@ -77,13 +63,7 @@ class DirectMethod(Algorithm):
             coding=learn_coding(dataset, specification),
             arrays=arrays,
             flags=self.flags(dataset, arrays),
-            facts={
-                "scans": len(dataset.rows),
-                "features": len(dataset.features),
-                "missing_cells": int(np.isnan(dataset.values).sum()),
-                "findings": [finding.to_json() for finding in findings],
-                "limits": list(self.limits),
-            },
+            facts={**base_facts(dataset, findings), "limits": list(self.limits)},
         )
 
     def apply(self, model: Model, dataset: Dataset) -> Result:
@@ -95,6 +75,10 @@ class DirectMethod(Algorithm):
         codes = batch_positions(labels, model.batches)
         values = self.adjust(model, dataset, codes)
         return Result(values, model, findings, model.iterations, model.flags, model.facts)
+
+    def check_planned(self, dataset: Dataset, specification: Specification) -> list[Finding]:
+        """Return the findings of `check` on the planned features."""
+        return self.check(select_features(dataset, specification.features), specification)
 
     def check(self, dataset: Dataset, specification: Specification) -> list[Finding]:
         """Return the findings of this method alone on a dataset that passed the common gate."""

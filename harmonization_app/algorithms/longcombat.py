@@ -53,7 +53,8 @@ from harmonization_app.algorithms.mixed_model import (
     predict,
 )
 from harmonization_app.algorithms.model import Model
-from harmonization_app.algorithms.options import check_parameters, read_options
+from harmonization_app.algorithms.opening import base_facts, open_fit, run_gate
+from harmonization_app.algorithms.options import read_options
 from harmonization_app.algorithms.specification import Specification, method_schema
 from harmonization_app.diagnostics import gate
 from harmonization_app.diagnostics.wording import stops
@@ -117,6 +118,7 @@ class LongCombat(Algorithm):
         "harmonization_app.algorithms.longcombat",
         "harmonization_app.algorithms.longitudinal",
         "harmonization_app.algorithms.mixed_model",
+        "harmonization_app.algorithms.opening",
     )
 
     def parameters_schema(self) -> dict[str, Any]:
@@ -128,13 +130,12 @@ class LongCombat(Algorithm):
 
     def validate(self, dataset: Dataset, specification: Specification) -> tuple[Finding, ...]:
         """Return the findings of the common gate and those on subjects, time and interactions."""
-        findings = check_parameters(self.parameters_schema(), specification)
-        if not findings:
-            findings += gate.check_complete(dataset, specification)
-        if not stops(findings):
-            options = read_options(self.parameters_schema(), specification)
-            findings += check_longitudinal(dataset, specification, options)
-        return tuple(findings)
+        return run_gate(self, dataset, specification, self._check)
+
+    def _check(self, dataset: Dataset, specification: Specification) -> list[Finding]:
+        return check_longitudinal(
+            dataset, specification, read_options(self.parameters_schema(), specification)
+        )
 
     def fit(self, dataset: Dataset, specification: Specification) -> Model:
         """Estimate batch effects. Raises HarmonizationRefused when `validate` stops."""
@@ -163,10 +164,8 @@ class LongCombat(Algorithm):
 
     def harmonize(self, dataset: Dataset, specification: Specification) -> Result:
         """Fit and correct one dataset. Raises HarmonizationRefused."""
-        findings = self.validate(dataset, specification)
-        require_no_stops(findings)
+        dataset, findings = open_fit(self, dataset, specification)
         options = read_options(self.parameters_schema(), specification)
-        dataset = select_features(dataset, specification.features)
         design = build_design(dataset, specification)
         varying = np.ptp(dataset.values, axis=0) > 0
         own = longitudinal_design(dataset, design, specification, options)
@@ -213,13 +212,10 @@ class LongCombat(Algorithm):
             arrays=arrays,
             flags=flags,
             facts={
-                "scans": len(dataset.rows),
-                "features": len(dataset.features),
-                "missing_cells": 0,
+                **base_facts(dataset, findings),
                 "subjects": int(own.subjects.max()) + 1,
                 "fixed_effects": list(own.names),
                 "singular_fits": len(flags.get("singular_fit", ())),
-                "findings": [finding.to_json() for finding in findings],
             },
         )
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from harmonization_app.algorithms.base import Dataset, Finding, FloatArray, IntArray
 from harmonization_app.algorithms.design import Design, as_numbers, build_design, level_texts
+from harmonization_app.algorithms.opening import check_label_column
 from harmonization_app.algorithms.specification import Specification
 from harmonization_app.diagnostics.gate_covariates import check_rank
 from harmonization_app.diagnostics.wording import listed
@@ -124,13 +125,13 @@ def check_columns(
     if strange:
         message = f"The interactions name {listed(strange)}, which the plan does not name as covariates."
         return [Finding("interaction_unknown", "stop", message, columns=strange)]
-    missing = [label is None for label in level_texts(dataset.covariates[subject])]
-    what = subject
-    if options["random_slope"] and not any(missing):
-        what = str(specification.time)
-        missing = np.isnan(as_numbers(dataset.covariates[what])).tolist()
+    findings = check_label_column(dataset, subject)
+    if findings or not options["random_slope"]:
+        return findings
+    time = str(specification.time)
+    missing = np.isnan(as_numbers(dataset.covariates[time]))
     rows = tuple(row for row, absent in zip(dataset.rows, missing, strict=True) if absent)
-    if rows:
-        message = f"{what} is missing or unreadable in {listed(rows)}."
-        return [Finding("missing_column_value", "stop", message, rows=rows, columns=(what,))]
-    return []
+    if not rows:
+        return []
+    message = f"{time} is missing or unreadable in {listed(rows)}."
+    return [Finding("missing_column_value", "stop", message, rows=rows, columns=(time,))]

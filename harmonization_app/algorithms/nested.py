@@ -11,7 +11,6 @@ data. An order chosen by looking at the result is exploratory.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -27,7 +26,7 @@ from harmonization_app.algorithms.combat import Combat
 from harmonization_app.algorithms.compound import Part, pack, unpack
 from harmonization_app.algorithms.design import level_text, merged_labels, select_features
 from harmonization_app.algorithms.model import Model
-from harmonization_app.algorithms.options import check_parameters
+from harmonization_app.algorithms.opening import base_facts, batch_sizes, open_fit, run_gate
 from harmonization_app.algorithms.specification import Specification, method_schema
 from harmonization_app.diagnostics import gate
 from harmonization_app.diagnostics.wording import listed, stops
@@ -62,6 +61,7 @@ class Nested(Algorithm):
         *Combat.source_modules,
         "harmonization_app.algorithms.compound",
         "harmonization_app.algorithms.nested",
+        "harmonization_app.algorithms.opening",
     )
 
     def parameters_schema(self) -> dict[str, Any]:
@@ -78,28 +78,20 @@ class Nested(Algorithm):
 
     def validate(self, dataset: Dataset, specification: Specification) -> tuple[Finding, ...]:
         """Return the findings of the gate for each batch variable, each named before its message."""
-        findings = check_parameters(self.parameters_schema(), specification) + _labels(dataset, specification)
-        for name in specification.batch_variables:
-            if not stops(findings):
-                own = gate.check(_by_variable(dataset, name), _step(specification))
-                findings += [replace(item, message=f"Batch variable {name}: {item.message}") for item in own]
-        return tuple(findings)
+        return run_gate(self, dataset, specification, _check_variables, _labels)
 
     def fit(self, dataset: Dataset, specification: Specification) -> Model:
         """Fit the steps one after the other. Raises HarmonizationRefused."""
-        findings = self.validate(dataset, specification)
-        require_no_stops(findings)
-        dataset = select_features(dataset, specification.features)
+        dataset, findings = open_fit(self, dataset, specification)
         current, combat, parts = dataset, Combat(), []
         for name in specification.batch_variables:
             own = _by_variable(current, name)
             model = combat.estimate(own, _step(specification), ())
             parts.append(Part(name, model))
             current = current.with_values(combat.correct(model, own, ()).values)
-        sizes = Counter(label for label in merged_labels(dataset, specification) if label is not None)
-        facts = {**_counts(dataset, parts), "findings": [finding.to_json() for finding in findings]}
-        batches = dict(sorted(sizes.items()))
-        return pack(self.id, self.version, specification, dataset, batches, parts, facts)
+        facts = {**base_facts(dataset, findings), "order": [part.name for part in parts]}
+        sizes = batch_sizes(dataset, specification)
+        return pack(self.id, self.version, specification, dataset, sizes, parts, facts)
 
     def apply(self, model: Model, dataset: Dataset) -> Result:
         """Correct scans step by step by frozen parameters. Raises HarmonizationRefused."""
@@ -128,13 +120,14 @@ def _by_variable(dataset: Dataset, name: str) -> Dataset:
     return replace(dataset, batches=labels)
 
 
-def _counts(dataset: Dataset, parts: list[Part]) -> dict[str, Any]:
-    return {
-        "scans": len(dataset.rows),
-        "features": len(dataset.features),
-        "missing_cells": parts[0].model.facts["missing_cells"],
-        "order": [part.name for part in parts],
-    }
+def _check_variables(dataset: Dataset, specification: Specification) -> list[Finding]:
+    """Return the findings of the gate for each batch variable up to the first that stops."""
+    findings: list[Finding] = []
+    for name in specification.batch_variables:
+        if not stops(findings):
+            own = gate.check(_by_variable(dataset, name), _step(specification))
+            findings += [replace(item, message=f"Batch variable {name}: {item.message}") for item in own]
+    return findings
 
 
 def _labels(dataset: Dataset, specification: Specification, least: int = 2) -> list[Finding]:

@@ -11,7 +11,6 @@ compare with: the packaged cases are those of a plain second implementation.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -31,7 +30,7 @@ from harmonization_app.algorithms.combat import Combat
 from harmonization_app.algorithms.compound import Part, append, pack, unpack
 from harmonization_app.algorithms.design import merged_labels, select_features
 from harmonization_app.algorithms.model import Model
-from harmonization_app.algorithms.options import check_parameters
+from harmonization_app.algorithms.opening import base_facts, batch_sizes, open_fit, run_gate
 from harmonization_app.algorithms.specification import Specification, method_schema
 from harmonization_app.diagnostics import gate
 from harmonization_app.diagnostics.gate_batches import check_batches
@@ -66,6 +65,7 @@ class Pairwise(Algorithm):
     source_modules: ClassVar[tuple[str, ...]] = (
         *Combat.source_modules,
         "harmonization_app.algorithms.compound",
+        "harmonization_app.algorithms.opening",
         "harmonization_app.algorithms.pairwise",
     )
 
@@ -77,36 +77,18 @@ class Pairwise(Algorithm):
 
     def validate(self, dataset: Dataset, specification: Specification) -> tuple[Finding, ...]:
         """Return the findings of the gate for each pair, the moving batch named before its message."""
-        findings = check_parameters(self.parameters_schema(), specification)
-        merged = replace(dataset, batches=tuple(merged_labels(dataset, specification)))
-        if not stops(findings):
-            findings += check_batches(dataset, specification)
-        if stops(findings):
-            return tuple(findings)
-        for batch, rows in _moving(merged, specification).items():
-            own = gate.check(merged.select(rows), _pair(specification))
-            findings += [replace(item, message=f"Pair {batch}: {item.message}") for item in own]
-        return tuple(findings)
+        return run_gate(self, dataset, specification, _check_pairs, check_batches)
 
     def fit(self, dataset: Dataset, specification: Specification) -> Model:
         """Fit every pair. Raises HarmonizationRefused."""
-        findings = self.validate(dataset, specification)
-        require_no_stops(findings)
-        dataset = select_features(dataset, specification.features)
+        dataset, findings = open_fit(self, dataset, specification)
         merged = replace(dataset, batches=tuple(merged_labels(dataset, specification)))
         parts = [
             Part(batch, Combat().estimate(merged.select(rows), _pair(specification), ()))
             for batch, rows in _moving(merged, specification).items()
         ]
-        sizes = Counter(label for label in merged.batches if label is not None)
-        facts = {
-            "scans": len(dataset.rows),
-            "features": len(dataset.features),
-            "missing_cells": int(np.isnan(dataset.values).sum()),
-            "findings": [finding.to_json() for finding in findings],
-        }
-        batches = dict(sorted(sizes.items()))
-        return pack(self.id, self.version, specification, dataset, batches, parts, facts)
+        sizes, facts = batch_sizes(dataset, specification), base_facts(dataset, findings)
+        return pack(self.id, self.version, specification, dataset, sizes, parts, facts)
 
     def apply(self, model: Model, dataset: Dataset) -> Result:
         """Correct scans of the moving batches, each by its own pair; the reference's stay as they are."""
@@ -131,6 +113,16 @@ class Pairwise(Algorithm):
                 values[rows] = Combat().correct(part.model, own, ()).values
         require_no_stops(findings)
         return Result(values, model, tuple(findings), model.iterations, model.flags, model.facts)
+
+
+def _check_pairs(dataset: Dataset, specification: Specification) -> list[Finding]:
+    """Return the findings of the gate for each pair."""
+    merged = replace(dataset, batches=tuple(merged_labels(dataset, specification)))
+    findings: list[Finding] = []
+    for batch, rows in _moving(merged, specification).items():
+        own = gate.check(merged.select(rows), _pair(specification))
+        findings += [replace(item, message=f"Pair {batch}: {item.message}") for item in own]
+    return findings
 
 
 def extend(model: Model, scans: Dataset, batch: str) -> Model:

@@ -29,10 +29,10 @@ from harmonization_app.algorithms.base import (
     HarmonizationRefused,
     IntArray,
 )
-from harmonization_app.algorithms.design import merged_labels, select_features
+from harmonization_app.algorithms.design import merged_labels
 from harmonization_app.algorithms.direct import WITHOUT_EB, DirectMethod
 from harmonization_app.algorithms.model import Model
-from harmonization_app.algorithms.options import check_parameters
+from harmonization_app.algorithms.opening import run_gate
 from harmonization_app.algorithms.specification import (
     BatchSizePolicy,
     OverlapPolicy,
@@ -40,7 +40,7 @@ from harmonization_app.algorithms.specification import (
     method_schema,
 )
 from harmonization_app.diagnostics import gate
-from harmonization_app.diagnostics.wording import listed, stops
+from harmonization_app.diagnostics.wording import listed
 
 SMALLEST_SLOPE = 0.1
 # Findings of the gate on what this method does not learn from the scans.
@@ -134,19 +134,7 @@ class PhantomCalibration(DirectMethod):
 
     def validate(self, dataset: Dataset, specification: Specification) -> tuple[Finding, ...]:
         """Return the findings on the table and on the measurements; one batch, however small, is enough."""
-        findings = check_parameters(self.parameters_schema(), specification)
-        if stops(findings):
-            return tuple(findings)
-        any_size = replace(
-            specification,
-            batch_size=BatchSizePolicy(1, 1, 1, 1, 1),
-            mean_only=True,
-            overlap=OverlapPolicy(1e9, 0.0),
-        )
-        findings += [item for item in gate.check(dataset, any_size) if item.code not in NOT_LEARNT]
-        if not stops(findings):
-            findings += self.check(select_features(dataset, specification.features), specification)
-        return tuple(findings)
+        return run_gate(self, dataset, specification, self.check_planned, _check_table)
 
     def check(self, dataset: Dataset, specification: Specification) -> list[Finding]:
         """Stop where a measurement is at fault or a scan is not covered by exactly one line."""
@@ -206,6 +194,17 @@ class PhantomCalibration(DirectMethod):
 
     def adjust(self, model: Model, dataset: Dataset, codes: IntArray) -> FloatArray:
         return calibrate(dataset, model.specification, fit_lines(model.specification.options["measurements"]))
+
+
+def _check_table(dataset: Dataset, specification: Specification) -> list[Finding]:
+    """Return the findings of the common gate that matter where nothing is learnt from the scans."""
+    any_size = replace(
+        specification,
+        batch_size=BatchSizePolicy(1, 1, 1, 1, 1),
+        mean_only=True,
+        overlap=OverlapPolicy(1e9, 0.0),
+    )
+    return [item for item in gate.check(dataset, any_size) if item.code not in NOT_LEARNT]
 
 
 def fit_lines(measurements: list[Mapping[str, Any]]) -> tuple[Line, ...]:

@@ -23,6 +23,7 @@ from harmonization_app.algorithms.design import level_texts, merged_labels
 from harmonization_app.algorithms.direct import WITHOUT_EB, DirectMethod, batch_positions
 from harmonization_app.algorithms.longitudinal import batch_components
 from harmonization_app.algorithms.model import Model
+from harmonization_app.algorithms.opening import check_label_column
 from harmonization_app.algorithms.specification import Specification, method_schema
 from harmonization_app.diagnostics.wording import listed
 
@@ -70,13 +71,10 @@ class TravellingSubject(DirectMethod):
     def check(self, dataset: Dataset, specification: Specification) -> list[Finding]:
         """Stop where subjects are missing or the travelling ones do not connect all batches."""
         name = str(specification.subject)
-        if name not in dataset.covariates:
-            return [Finding("column_lacking", "stop", f"The table lacks {name}.", columns=(name,))]
+        findings = check_label_column(dataset, name)
+        if findings:
+            return findings
         texts = level_texts(dataset.covariates[name])
-        missing = tuple(row for row, text in zip(dataset.rows, texts, strict=True) if text is None)
-        if missing:
-            message = f"{name} is missing in {listed(missing)}."
-            return [Finding("missing_column_value", "stop", message, rows=missing, columns=(name,))]
         labels = [str(label) for label in merged_labels(dataset, specification)]
         batches = tuple(sorted(set(labels)))
         codes = batch_positions(labels, batches)

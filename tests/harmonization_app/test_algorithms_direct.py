@@ -150,5 +150,5 @@ def test_missing_subject_is_refused_by_row() -> None:
     dataset, _ = make_travelling(2)
     holed = replace(dataset, covariates={"subject": (None, *dataset.covariates["subject"][1:])})
 
-    with pytest.raises(HarmonizationRefused, match="subject is missing in T0/a"):
+    with pytest.raises(HarmonizationRefused, match="subject is missing or unreadable in T0/a"):
         TravellingSubject().fit(holed, TRAVEL)

@@ -161,3 +161,13 @@ def test_diagnosis_of_a_result_can_be_written_as_json(name) -> None:
 
     assert report["scans"] == len(case.dataset.rows)
     json.dumps(report)
+
+
+@pytest.mark.parametrize("name", method_ids())
+def test_planned_feature_that_the_table_lacks_is_a_finding(name) -> None:
+    case = _first(name)
+    plan = replace(case.specification, features=(*case.dataset.features, "no_such_region"), pools=())
+
+    findings = ALGORITHMS[name].validate(case.dataset, plan)
+
+    assert any("no_such_region" in finding.columns for finding in findings if finding.severity == "stop")
