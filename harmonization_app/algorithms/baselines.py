@@ -53,7 +53,7 @@ class GlobalScaling(DirectMethod):
     """
 
     id: ClassVar[str] = "global-scaling"
-    version: ClassVar[str] = "1.0.0"
+    version: ClassVar[str] = "1.1.0"
     title: ClassVar[str] = "Global scaling (baseline)"
     capabilities: ClassVar[Capabilities] = _CAPABILITIES
     limits: ClassVar[tuple[str, ...]] = (
@@ -130,7 +130,7 @@ class ZScore(DirectMethod):
     """
 
     id: ClassVar[str] = "z-score"
-    version: ClassVar[str] = "1.0.0"
+    version: ClassVar[str] = "1.1.0"
     title: ClassVar[str] = "z-score by batch (baseline)"
     capabilities: ClassVar[Capabilities] = _CAPABILITIES
     limits: ClassVar[tuple[str, ...]] = (

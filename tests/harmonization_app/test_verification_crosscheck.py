@@ -17,6 +17,7 @@ from harmonization_app.algorithms.registry import ALGORITHMS
 from harmonization_app.algorithms.specification import Covariate, FeaturePool, Specification
 from harmonization_app.algorithms.verification import cross_check
 from harmonization_app.algorithms.verification.suite import load_suite, make_input
+from hub.core.errors import InvalidInput
 
 Case = tuple[Dataset, Specification]
 PLAN = Specification(covariates=(Covariate("age", "continuous"), Covariate("sex", "categorical")))
@@ -341,3 +342,47 @@ def test_empirical_priors_of_many_features_are_checked_for_a_stated_sample(monke
     assert check.scope.startswith(f"40 of 300 features, drawn with seed {plan.seed}")
     everywhere: Result = replace(result, values=result.values + 1e-7)
     assert not cross_check(dataset, everywhere).passed
+
+
+def test_searches_of_large_mixed_models_are_repeated_for_a_stated_sample(monkeypatch) -> None:
+    from harmonization_app.algorithms.verification.methods import longcombat
+
+    for options in ({}, {"random_slope": True}):
+        dataset, plan = _base("longcombat")
+        plan = replace(plan, options=options)
+        result = ALGORITHMS["longcombat"].harmonize(dataset, plan)
+        monkeypatch.setattr(longcombat, "SEARCHED_CELLS", dataset.values.size // 4)
+
+        check = cross_check(dataset, result, 2e-6)
+
+        assert check.passed
+        assert check.features_checked == 8
+        assert check.scope.startswith(
+            "The search for the random effects' variance was repeated for 2 of 8 features"
+        )
+        result.values[2, 1] += 1e-4 * dataset.values[:, 1].std()
+        assert not cross_check(dataset, result, 2e-6).passed
+
+
+def test_a_wrong_search_is_found_among_the_sample(monkeypatch) -> None:
+    from harmonization_app.algorithms import mixed_model
+    from harmonization_app.algorithms.verification.methods import longcombat
+
+    dataset, plan = _base("longcombat")
+    search = mixed_model._search_intercepts
+    monkeypatch.setattr(mixed_model, "_search_intercepts", lambda products: 1.05 * search(products))
+    result = ALGORITHMS["longcombat"].harmonize(dataset, plan)
+    monkeypatch.setattr(longcombat, "SEARCHED_CELLS", dataset.values.size // 4)
+
+    assert not cross_check(dataset, result, 2e-6).passed
+
+
+def test_what_cannot_be_computed_again_gives_its_reason(monkeypatch) -> None:
+    from harmonization_app.algorithms.verification.methods import longcombat
+
+    dataset, plan = _base("longcombat")
+    result = ALGORITHMS["longcombat"].harmonize(dataset, plan)
+    monkeypatch.setattr(longcombat, "LARGEST_CELLS", 10)
+
+    with pytest.raises(InvalidInput, match="a mixed model of each feature takes too long above 10 cells"):
+        cross_check(dataset, result, 2e-6)

@@ -224,7 +224,7 @@ def least_squares(column: Array, setting: Setting, reference: str | None) -> tup
     else:
         grand_mean = float(intercepts[levels.index(reference)])
         variance = np.mean(residuals[seen & (labels == reference)] ** 2)
-    return grand_mean + level, slopes, math.sqrt(variance)
+    return float(grand_mean) + level, np.asarray(slopes, dtype=np.float64), math.sqrt(variance)
 
 
 def _observed(column: Array) -> Array:
