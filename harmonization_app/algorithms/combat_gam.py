@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from harmonization_app.algorithms import kernel, penalized_fit, penalty_mgcv
+from harmonization_app.algorithms import kernel, penalized_fit, penalty_mgcv, penalty_start
 from harmonization_app.algorithms.base import Capabilities, Dataset, Finding, FloatArray
 from harmonization_app.algorithms.combat import Combat
 from harmonization_app.algorithms.design import (
@@ -96,6 +96,7 @@ class CombatGam(Combat):
         "harmonization_app.algorithms.penalized_fit",
         "harmonization_app.algorithms.penalty",
         "harmonization_app.algorithms.penalty_mgcv",
+        "harmonization_app.algorithms.penalty_start",
         "harmonization_app.algorithms.smooth",
     )
     limits: ClassVar[tuple[str, ...]] = (
@@ -165,13 +166,13 @@ class _Search:
         bent = [name not in smooths for name, _ in design.coding.columns]
         batches = (design.codes[:, None] == np.arange(len(design.batches))).astype(np.float64)
         self.unpenalized = np.hstack([batches, design.covariates[:, bent]])
-        self.start: penalty_mgcv.Start | None = None
+        self.start: penalty_start.Start | None = None
 
     def __call__(self, problem: Problem) -> FloatArray:
         if self.options["search"] == "least":
             return least_score(problem, self.options["penalty"])
         if self.start is None:
-            self.start = penalty_mgcv.place_start(
+            self.start = penalty_start.place_start(
                 tuple(self.smooths.values()), self.values, self.unpenalized, problem, self.dependent
             )
         search = penalty_mgcv.gcv_search if self.options["penalty"] == "gcv" else penalty_mgcv.reml_search

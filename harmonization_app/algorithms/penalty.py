@@ -8,7 +8,7 @@ orthonormal, so that a feature enters by a few numbers only.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -158,6 +158,62 @@ def reml(problem: Problem, feature: int, point: FloatArray, fixed: int) -> Deriv
     freedom = problem.scans - problem.fixed - float(np.sum(inverse**2))
     residual = (problem.unexplained[feature] + lost @ lost) / freedom
     return Derivatives(0.5 * score, gradient, hessian, float(residual))
+
+
+def gcv_many(problem: Problem, features: Sequence[int], points: Sequence[FloatArray]) -> list[Derivatives]:
+    """Return `gcv` of each of `features` at its own point; those of a single smooth all at once."""
+    if len(problem.roots) > 1:
+        return [gcv(problem, feature, point) for feature, point in zip(features, points, strict=True)]
+    log_penalties = np.concatenate(points)
+    kept = 1.0 / (1.0 + np.exp(log_penalties) * problem.strengths)
+    lost = np.exp(log_penalties) * problem.strengths * kept
+    remaining = (problem.signals[:, features] * lost) ** 2
+    squares = problem.unexplained[features] + remaining.sum(axis=0)
+    slope = 2.0 * np.sum(remaining * kept, axis=0)
+    bend = 2.0 * np.sum(remaining * kept * (2.0 * kept - lost), axis=0)
+    freedom = problem.scans - problem.fixed - kept.sum(axis=0)
+    gain = np.sum(kept * lost, axis=0)
+    gain_bend = np.sum(kept * lost * (kept - lost), axis=0)
+    score = problem.scans * squares / freedom**2
+    gradient = score * (slope / squares - 2.0 * gain / freedom)
+    hessian = bend / squares - (4.0 * slope * gain / squares + 2.0 * gain_bend) / freedom
+    hessian = score * (hessian + 6.0 * gain**2 / freedom**2)
+    parts = zip(
+        score.tolist(),
+        gradient[:, None],
+        hessian[:, None, None],
+        (squares / freedom).tolist(),
+        strict=True,
+    )
+    return [Derivatives(*part) for part in parts]
+
+
+def reml_many(
+    problem: Problem, features: Sequence[int], points: Sequence[FloatArray], fixed: int
+) -> list[Derivatives]:
+    """Return `reml` of each of `features` at its own point; those of a single smooth all at once."""
+    if len(problem.roots) > 1:
+        return [reml(problem, feature, point, fixed) for feature, point in zip(features, points, strict=True)]
+    log_penalties, log_variances = np.stack(points, axis=1)
+    variances = np.exp(log_variances)
+    kept = 1.0 / (1.0 + np.exp(log_penalties) * problem.strengths)
+    lost = np.exp(log_penalties) * problem.strengths * kept
+    signals = problem.signals[:, features] ** 2
+    squares = (problem.unexplained[features] + np.sum(signals * lost, axis=0)) / variances
+    slope = np.sum(signals * lost * kept, axis=0) / variances
+    bend = np.sum(signals * lost * kept * (kept - lost), axis=0) / variances
+    left = problem.scans - fixed
+    score = 0.5 * (squares + left * (math.log(2.0 * math.pi) + log_variances) - np.log(lost).sum(axis=0))
+    score += 0.5 * float(np.log(problem.strengths).sum())
+    gradient = 0.5 * np.stack([slope - kept.sum(axis=0), left - squares], axis=1)
+    hessian = np.empty((len(features), 2, 2))
+    hessian[:, 0, 0] = 0.5 * (bend + np.sum(kept * lost, axis=0))
+    hessian[:, 0, 1] = hessian[:, 1, 0] = -0.5 * slope
+    hessian[:, 1, 1] = 0.5 * squares
+    residual = problem.unexplained[features] + np.sum(signals * lost**2, axis=0)
+    variance = residual / (problem.scans - problem.fixed - kept.sum(axis=0))
+    parts = zip(score.tolist(), gradient, hessian, variance.tolist(), strict=True)
+    return [Derivatives(*part) for part in parts]
 
 
 def least_score(problem: Problem, criterion: Criterion) -> FloatArray:

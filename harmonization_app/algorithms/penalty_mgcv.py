@@ -10,19 +10,19 @@ logarithms of all penalties agree with mgcv's within 1e-9 and the numbers of ste
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from harmonization_app.algorithms.base import FloatArray
-from harmonization_app.algorithms.penalty import Derivatives, Problem, factorize, gcv, reml
-from harmonization_app.algorithms.smooth import NULL_SPACE, Smooth
+from harmonization_app.algorithms.penalty import Derivatives, Problem, gcv_many, reml_many
+from harmonization_app.algorithms.penalty_start import Start
 
 EPSILON = float(np.finfo(np.float64).eps)
 LONGEST_STEP = 5.0
-START_SHARE = 0.4
 
 GCV_TOLERANCE = 1e-7
 GCV_FLAT = 1e-4
@@ -36,142 +36,75 @@ REML_HALVINGS = 30
 REML_STEPS = 200
 REML_MISFIT = 0.8
 
-Evaluate = Callable[[FloatArray], Derivatives]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Start:
-    """Where a search begins: `log_penalties` [smooths], and what the REML score needs to be mgcv's own.
-
-    `dependent` columns of the design that mgcv counts as unpenalized although others determine them;
-    `log_constant` what the columns' units add to the score, which the stopping rule looks at.
-    """
-
-    log_penalties: FloatArray
-    dependent: int
-    log_constant: float
-
-
-def place_start(
-    smooths: Sequence[Smooth],
-    values: Sequence[FloatArray],
-    unpenalized: FloatArray,
-    problem: Problem,
-    dependent: int,
-) -> Start:
-    """Return the start of every feature for `smooths` of covariate `values` [scans each].
-
-    `unpenalized` [scans x columns] are batch indicators and covariates, without the smooths' straight lines.
-    """
-    parts = [_constrained(smooth, own) for smooth, own in zip(smooths, values, strict=True)]
-    log_penalties = _initial(parts)
-    columns = np.hstack([unpenalized, *(part[0] for part in parts)])
-    inner = columns.T @ columns
-    at, log_ranges = unpenalized.shape[1], 0.0
-    for own, penalty in parts:
-        inner[at : at + own.shape[1], at : at + own.shape[1]] += penalty
-        at += own.shape[1]
-        log_ranges += float(np.log(np.linalg.eigvalsh(penalty)[1:]).sum())
-    orthonormal = factorize(problem.roots, np.zeros(len(problem.roots)))
-    log_constant = float(np.linalg.slogdet(inner)[1]) - log_ranges - orthonormal.log_determinant
-    return Start(log_penalties, dependent, 0.5 * log_constant)
+Outcome = TypeVar("Outcome")
+# A search asks for the derivatives at a point and is sent them.
+Steps = Generator[FloatArray, Derivatives, Outcome]
+Search = Steps[FloatArray]
+EvaluateMany = Callable[[Sequence[int], Sequence[FloatArray]], list[Derivatives]]
 
 
 def gcv_search(problem: Problem, start: Start) -> FloatArray:
     """Return the logarithms of the penalties [smooths x features] by GCV."""
-    found = np.empty((len(problem.roots), problem.signals.shape[1]))
-    for feature in range(found.shape[1]):
-
-        def evaluate(point: FloatArray, feature: int = feature) -> Derivatives:
-            return gcv(problem, feature, point)
-
-        point = _gcv_descent(evaluate, start.log_penalties)
-        for _ in range(GCV_PASSES):
-            end = evaluate(point)
-            flat = np.abs(end.gradient) < GCV_FLAT * (1.0 + abs(end.score))
-            if flat.all():
-                break
-            point = _gcv_descent(evaluate, np.where(flat, start.log_penalties, point))
-            if abs(evaluate(point).score - end.score) < GCV_TOLERANCE * end.score:
-                break
-        found[:, feature] = point
-    return found
+    searches = [_gcv_passes(start.log_penalties) for _ in range(problem.signals.shape[1])]
+    return _run(searches, lambda features, points: gcv_many(problem, features, points))
 
 
 def reml_search(problem: Problem, start: Start) -> FloatArray:
     """Return the logarithms of the penalties [smooths x features] by REML, the variance searched with them."""
-    found = np.empty((len(problem.roots), problem.signals.shape[1]))
     fixed = problem.fixed + start.dependent
-    for feature in range(found.shape[1]):
-
-        def evaluate(point: FloatArray, feature: int = feature) -> Derivatives:
-            own = reml(problem, feature, point, fixed)
-            return Derivatives(own.score + start.log_constant, own.gradient, own.hessian, own.variance)
-
-        point = np.append(start.log_penalties, math.log(problem.variances[feature] / 10.0))
-        found[:, feature] = _reml_descent(evaluate, point)[:-1]
-    return found
+    points = [np.append(start.log_penalties, math.log(own / 10.0)) for own in problem.variances.tolist()]
+    searches = [_reml_descent(point, start.log_constant) for point in points]
+    return _run(searches, lambda features, points: reml_many(problem, features, points, fixed))[:-1]
 
 
-def _constrained(smooth: Smooth, values: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return columns [scans x (size - 1)] that sum to zero, and their penalty, in mgcv's parameters."""
-    line = values - values.mean()
-    columns = np.column_stack([smooth.columns(values), np.ones_like(line), line])
-    length = np.sqrt(np.mean(columns**2, axis=0))
-    columns = columns / length
-    size = columns.shape[1]
-    penalty = np.zeros((size, size))
-    own = length[: size - NULL_SPACE]
-    penalty[: len(own), : len(own)] = smooth.penalty / np.outer(own, own)
-    sums = columns.sum(axis=0)
-    normal = sums.copy()
-    normal[0] += math.copysign(float(np.linalg.norm(sums)), sums[0])
-    reflection = np.eye(size) - 2.0 * np.outer(normal, normal) / (normal @ normal)
-    penalty = reflection @ penalty @ reflection
-    return (columns @ reflection)[:, 1:], penalty[1:, 1:]
+def _run(searches: Sequence[Search], evaluate: EvaluateMany) -> FloatArray:
+    """Return the ends of all searches [parameters x features]; the points they ask for are evaluated together."""
+    asked = {feature: next(search) for feature, search in enumerate(searches)}
+    found: dict[int, FloatArray] = {}
+    while asked:
+        features = list(asked)
+        answers = evaluate(features, [asked.pop(feature) for feature in features])
+        for feature, answer in zip(features, answers, strict=True):
+            try:
+                asked[feature] = searches[feature].send(answer)
+            except StopIteration as end:
+                found[feature] = end.value
+    return np.stack([found[feature] for feature in range(len(searches))], axis=1)
 
 
-def _initial(parts: Sequence[tuple[FloatArray, FloatArray]]) -> FloatArray:
-    """Return penalties that leave each column, roughly, 0.4 of its freedom, on a scale of factors of ten."""
-    ratios, squares, weights = [], [], []
-    for columns, penalty in parts:
-        size, own = np.abs(penalty), np.diag(penalty)
-        least = EPSILON**0.8 * size.max()
-        used = (size.mean(axis=0) > least) & (own > least)
-        squares.append(np.sum(columns**2, axis=0)[used])
-        ratios.append(squares[-1].mean() / own[used].mean())
-        weights.append(ratios[-1] * own[used])
-    square, weight, factor = np.concatenate(squares), np.concatenate(weights), 1.0
-
-    def share() -> float:
-        return float(np.mean(square / (square + factor * weight)))
-
-    while share() > START_SHARE:
-        factor *= 10.0
-    while share() < START_SHARE:
-        factor /= 10.0
-    return np.log(np.array(ratios) * factor)
+def _gcv_passes(start: FloatArray) -> Search:
+    """Descend, and again from the start or from where the score is not flat, until it no longer changes."""
+    point = yield from _gcv_descent(start)
+    for _ in range(GCV_PASSES):
+        end = yield point
+        flat = np.abs(end.gradient) < GCV_FLAT * (1.0 + abs(end.score))
+        if flat.all():
+            break
+        point = yield from _gcv_descent(np.where(flat, start, point))
+        if abs((yield point).score - end.score) < GCV_TOLERANCE * end.score:
+            break
+    return point
 
 
-def _gcv_descent(evaluate: Evaluate, start: FloatArray) -> FloatArray:
+def _gcv_descent(start: FloatArray) -> Search:
     """Return the end of Newton steps from `start`, of steepest descent where the score bends down."""
-    point, here = start, evaluate(start)
+    point, here = start, (yield start)
     best, gain = here.score, math.inf
     for step in range(2, GCV_STEPS + 1):
-        moved = _gcv_step(evaluate, point, here, best)
+        moved = yield from _gcv_step(point, here, best)
         if moved is not None:
-            point, gain = moved[0], best - moved[1]
-            best = moved[1]
+            point, gain = moved[0], best - moved[1].score
+            best = moved[1].score
         steep = float(np.linalg.norm(here.gradient)) > GCV_TOLERANCE ** (1 / 3) * (1.0 + abs(best))
         settled = moved is None or not (gain > GCV_TOLERANCE * (1.0 + best) or steep)
-        here = evaluate(point)
+        here = here if moved is None else moved[1]
         if step > 3 and settled:
             break
-    for smooth, slope in enumerate(here.gradient):
+    for smooth, slope in enumerate(here.gradient.tolist()):
         stride = np.zeros_like(point)
         stride[smooth] = 2.0 if slope < 0 else -2.0
         for _ in range(5):
-            score = evaluate(point + stride).score
+            score = (yield point + stride).score
             if score >= best:
                 break
             point, best = point + stride, score
@@ -179,11 +112,11 @@ def _gcv_descent(evaluate: Evaluate, start: FloatArray) -> FloatArray:
 
 
 def _gcv_step(
-    evaluate: Evaluate, point: FloatArray, here: Derivatives, best: float
-) -> tuple[FloatArray, float] | None:
-    """Return the next point and its score, lower than `best`; None when 15 halvings find none."""
+    point: FloatArray, here: Derivatives, best: float
+) -> Steps[tuple[FloatArray, Derivatives] | None]:
+    """Return the next point with its score, lower than `best`; None when 14 halvings find none."""
     descent = -here.gradient / np.abs(here.gradient).max()
-    values, vectors = np.linalg.eigh(here.hessian)
+    values, vectors = _axes(here.hessian)
     newton = not bool(np.any(values < 0))
     step = descent
     if newton:
@@ -191,11 +124,17 @@ def _gcv_step(
     for attempt in range(1, GCV_HALVINGS):
         if attempt == 4 and newton:
             step = descent
-        score = evaluate(point + step).score
-        if score < best:
-            return point + step, score
+        trial = yield point + step
+        if trial.score < best:
+            return point + step, trial
         step = step / 2.0
     return None
+
+
+def _axes(hessian: FloatArray) -> tuple[FloatArray, FloatArray]:
+    if len(hessian) == 1:
+        return hessian[0], np.ones((1, 1))
+    return np.linalg.eigh(hessian)
 
 
 def _limited(step: FloatArray) -> FloatArray:
@@ -206,37 +145,42 @@ def _limited(step: FloatArray) -> FloatArray:
 class _Descent:
     """A REML search under way: point, derivatives there, the score before and the scale of the tolerances."""
 
-    evaluate: Evaluate
     point: FloatArray
     here: Derivatives
     before: float
-    scale: float
+    constant: float
+    scale: float = 0.0
     step: int = 0
 
-    def move(self, point: FloatArray) -> None:
-        self.before, self.point, self.here = self.here.score, point, self.evaluate(point)
+    def rescale(self) -> None:
+        self.scale = abs(math.log(self.here.variance)) + abs(self.here.score + self.constant)
 
-    def trial(self, step: FloatArray) -> tuple[float, float]:
+    def move(self, point: FloatArray) -> Steps[None]:
+        self.before, self.point = self.here.score, point
+        self.here = yield point
+
+    def trial(self, step: FloatArray) -> Steps[tuple[float, float]]:
         """Return the score after `step`, and how far the quadratic model misses its change (1: wholly)."""
-        score = self.evaluate(self.point + step).score
+        score = (yield self.point + step).score
         expected = float(self.here.gradient @ step + 0.5 * step @ self.here.hessian @ step)
         change = score - self.here.score
         greatest = max(abs(expected), abs(change)) + self.scale * REML_TOLERANCE
         return score, abs(expected - change) / greatest
 
 
-def _reml_descent(evaluate: Evaluate, start: FloatArray) -> FloatArray:
+def _reml_descent(start: FloatArray, constant: float) -> Search:
     """Return the end of Newton steps from `start`, each held against the quadratic model it rests on."""
-    here = evaluate(start)
-    walk = _Descent(evaluate, start, here, here.score, _tolerance_scale(here))
+    here = yield start
+    walk = _Descent(start, here, here.score, constant)
+    walk.rescale()
     active = np.abs(here.gradient) > walk.scale * REML_TOLERANCE
     for walk.step in range(1, REML_STEPS + 1):
         if not active.any():
             greatest = np.abs(walk.here.gradient)
             active = greatest == greatest.max() if walk.step > 1 else np.ones_like(active)
         step, definite, bending = _newton_step(walk, active)
-        stuck = _reml_step(walk, step, definite)
-        walk.scale = _tolerance_scale(walk.here)
+        stuck = yield from _reml_step(walk, step, definite)
+        walk.rescale()
         gradient, curvature = np.abs(walk.here.gradient), np.abs(np.diag(walk.here.hessian))
         active = np.maximum(gradient, curvature) > 0.1 * walk.scale * REML_TOLERANCE
         settled = not bending and not np.any(gradient > 5.0 * walk.scale * REML_TOLERANCE)
@@ -248,13 +192,9 @@ def _reml_descent(evaluate: Evaluate, start: FloatArray) -> FloatArray:
     return walk.point
 
 
-def _tolerance_scale(here: Derivatives) -> float:
-    return abs(math.log(here.variance)) + abs(here.score)
-
-
 def _newton_step(walk: _Descent, active: npt.NDArray[np.bool_]) -> tuple[FloatArray, bool, bool]:
     """Return the step in the `active` parameters, whether the Hessian is positive, whether it bends down."""
-    values, vectors = np.linalg.eigh(walk.here.hessian[np.ix_(active, active)])
+    values, vectors = _axes(walk.here.hessian[np.ix_(active, active)])
     bending = bool(np.any(-values > abs(values[-1]) * math.sqrt(EPSILON)))
     if bending and len(values) == 1:
         bending = bool(values[0] < -walk.scale * math.sqrt(EPSILON))
@@ -266,9 +206,9 @@ def _newton_step(walk: _Descent, active: npt.NDArray[np.bool_]) -> tuple[FloatAr
     return _limited(step), definite, bending
 
 
-def _reml_step(walk: _Descent, step: FloatArray, definite: bool) -> bool:
+def _reml_step(walk: _Descent, step: FloatArray, definite: bool) -> Steps[bool]:
     """Move by `step`, shortened or turned downhill where it does not serve; return whether none did."""
-    score, misfit = walk.trial(step)
+    score, misfit = yield from walk.trial(step)
     served = score < walk.here.score and misfit < REML_MISFIT
     halvings, turned = 0, False
     while not served and halvings < REML_HALVINGS:
@@ -277,24 +217,24 @@ def _reml_step(walk: _Descent, step: FloatArray, definite: bool) -> bool:
             step = -walk.here.gradient * (length / float(np.linalg.norm(walk.here.gradient)))
         else:
             step = step / 2.0
-        score, misfit = walk.trial(step)
+        score, misfit = yield from walk.trial(step)
         served = score < walk.here.score and (halvings > 4 or misfit < REML_MISFIT)
         halvings += not served
-    if definite or turned:
-        if served:
-            walk.move(walk.point + step)
-    else:
-        walk.move(walk.point + _better_of(walk, step, score))
+    if not (definite or turned):
+        step = yield from _better_of(walk, step, score)
+        served = True
+    if served:
+        yield from walk.move(walk.point + step)
     return halvings == REML_HALVINGS
 
 
-def _better_of(walk: _Descent, step: FloatArray, score: float) -> FloatArray:
+def _better_of(walk: _Descent, step: FloatArray, score: float) -> Steps[FloatArray]:
     """Return `step` or, where its score is lower, the best halving of a step of steepest descent."""
     descent = -2.0 * walk.here.gradient / np.abs(walk.here.gradient).max()
     best, chosen = math.inf, descent
     for _ in range(40):
         descent = descent / 2.0
-        own, misfit = walk.trial(descent)
+        own, misfit = yield from walk.trial(descent)
         if math.isinf(best) or (own <= best and misfit < REML_MISFIT):
             best, chosen = own, descent
         if best < walk.here.score and own > best:
