@@ -5,7 +5,7 @@
 Each measurement runs in its own process, with one BLAS thread and with the threads as installed; engines take turns.
 Sizes: 2,000, 20,000 and 200,000 features x 1,000 scans x 20 sites in memory, and 1,000,000 x 2,000 x 20 from a file
 under 4 GB of memory (34 GB of disk). `--quick` stops after 20,000. neuroHarmonize pins other versions of numpy and
-pandas and gets an environment of its own under FOLDER (var/bench/harmonization), made from benchmarks/neuroharmonize.txt.
+pandas and gets an environment of its own under FOLDER (var/bench/harmonization), as neuroharmonize.txt says.
 Exit code 1 when a target was missed.
 """
 
