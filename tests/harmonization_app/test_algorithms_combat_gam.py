@@ -16,7 +16,7 @@ from harmonization_app.algorithms.combat import Combat
 from harmonization_app.algorithms.combat_gam import CombatGam
 from harmonization_app.algorithms.kernel import fit_statistics, group_rows
 from harmonization_app.algorithms.model import load_model, save_model
-from harmonization_app.algorithms.penalty import Problem, gcv, least_score, reml
+from harmonization_app.algorithms.penalty import Problem, gcv, gcv_many, least_score, reml, reml_many
 from harmonization_app.algorithms.smooth import distinct_knots, place_smooth
 from harmonization_app.algorithms.specification import (
     BatchSizePolicy,
@@ -383,3 +383,26 @@ def test_missing_cell_is_refused_by_row() -> None:
 
     with pytest.raises(HarmonizationRefused, match=dataset.rows[7]):
         CombatGam().fit(dataset.with_values(values), PLAN)
+
+
+def test_scores_evaluated_together_are_those_evaluated_alone() -> None:
+    problem = _problem(7, features=6)
+    random = np.random.default_rng(13)
+    features = [4, 0, 3]
+    points = [random.normal(0, 3, 2) for _ in features]
+
+    for feature, point, own, together in zip(
+        features,
+        points,
+        gcv_many(problem, features, [point[:1] for point in points]),
+        reml_many(problem, features, points, 7),
+        strict=True,
+    ):
+        for found, alone in (
+            (own, gcv(problem, feature, point[:1])),
+            (together, reml(problem, feature, point, 7)),
+        ):
+            assert found.score == pytest.approx(alone.score, rel=1e-12)
+            assert found.gradient == pytest.approx(alone.gradient, rel=1e-9, abs=1e-12)
+            assert found.hessian == pytest.approx(alone.hessian, rel=1e-9, abs=1e-12)
+            assert found.variance == pytest.approx(alone.variance, rel=1e-12)
