@@ -24,18 +24,23 @@ RANK_RATIO = 1e-8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Surrogates:
-    """What is learnt of one pool: `loadings` [features x factors] give the factors of centred values, `effects`
-    [factors x features] what they add to the features, `weights` [features] how far each feature told them.
+    """What is learnt of one pool, in the features' own units.
+
+    The factors of a scan are its values less `centre` [features] and less `slopes` [columns x features] times its
+    covariates over `middle` [columns], times `loadings` [features x factors]; `effects` [factors x features] is what
+    they add to the features. `slopes` are zero where the factors are learnt from weighted features.
     """
 
     centre: FloatArray
+    middle: FloatArray
+    slopes: FloatArray
     loadings: FloatArray
     effects: FloatArray
-    weights: FloatArray
 
-    def factors(self, values: FloatArray) -> FloatArray:
-        """Return the factors [scans x factors] of values in the features' own units."""
-        return np.asarray((values - self.centre) @ self.loadings)
+    def factors(self, values: FloatArray, covariates: FloatArray) -> FloatArray:
+        """Return the factors [scans x factors] of values [scans x features] with their covariates."""
+        left = values - self.centre - (covariates - self.middle) @ self.slopes
+        return np.asarray(left @ self.loadings)
 
 
 def count_factors(
@@ -85,24 +90,32 @@ def feature_weights(
 
 
 def learn_surrogates(
-    values: FloatArray, scale: FloatArray, covariates: FloatArray, weights: FloatArray, factors: int
+    values: FloatArray,
+    weighting: FloatArray,
+    covariates: FloatArray,
+    factors: int,
+    *,
+    from_residuals: bool,
 ) -> Surrogates:
-    """Return the frozen factors of `values` [scans x features], in the features' own units.
+    """Return the frozen factors of `values` [scans x features].
 
-    Centred values over `scale` times `weights` are decomposed; their right singular vectors over the singular values
-    give the factors of any scan, those learnt from and new ones alike (Parker et al., PeerJ 2:e561 (2014)).
+    Centred values, or their residuals beside the covariates, times `weighting` [features] are decomposed; the right
+    singular vectors over the singular values give the factors of any scan, those learnt from and new ones alike
+    (Parker et al., PeerJ 2:e561 (2014)).
     """
-    centre = values.mean(axis=0)
-    weighting = weights / scale
-    _, singular, rotation = np.linalg.svd((values - centre) * weighting, full_matrices=False)
+    centre, middle = values.mean(axis=0), covariates.mean(axis=0)
+    slopes = np.zeros((covariates.shape[1], values.shape[1]))
+    if from_residuals:
+        slopes = np.linalg.lstsq(covariates - middle, values - centre, rcond=None)[0]
+    left = values - centre - (covariates - middle) @ slopes
+    _, singular, rotation = np.linalg.svd(left * weighting, full_matrices=False)
     kept = rotation[:factors].T
     # The sign of a component is arbitrary: its largest entry is made positive.
     largest = np.take_along_axis(kept, np.abs(kept).argmax(axis=0)[None, :], axis=0)
     loadings = weighting[:, None] * kept * np.sign(largest) / singular[:factors]
-    scores = (values - centre) @ loadings
-    design = np.hstack([scores, np.ones((len(values), 1)), covariates])
+    design = np.hstack([left @ loadings, np.ones((len(values), 1)), covariates - middle])
     effects = np.linalg.lstsq(design, values - centre, rcond=None)[0][:factors]
-    return Surrogates(centre, loadings, effects, weights)
+    return Surrogates(centre, middle, slopes, loadings, effects)
 
 
 def local_fdr(probabilities: FloatArray) -> FloatArray:

@@ -22,11 +22,14 @@ from harmonization_app.algorithms.surrogate import (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Estimate:
-    """The surrogate variables of one pool, and the largest change of a feature's weight in the last round."""
+    """The surrogate variables of one pool, the weights of its features, and the largest change of one in the last
+    round.
+    """
 
     pool: str
     columns: IntArray
     surrogates: Surrogates
+    weights: FloatArray
     change: float
 
 
@@ -54,12 +57,13 @@ def estimate_pools(
                 standard, covariates, options["permutations"], options["significance"], seed
             )
         _require_scans(pool, factors, standard, covariates)
-        weights, change = np.zeros(len(columns)), 0.0
-        if factors:
+        from_residuals = options["factors_from"] == "residuals"
+        weights, change = np.ones(len(columns)), 0.0
+        if factors and not from_residuals:
             weights, change = feature_weights(standard, covariates, factors, options["iterations"])
             _require_features(pool, factors, weights)
-        own = learn_surrogates(values, scale, covariates, weights, factors)
-        yield Estimate(pool, columns, own, change)
+        own = learn_surrogates(values, weights / scale, covariates, factors, from_residuals=from_residuals)
+        yield Estimate(pool, columns, own, weights, change)
 
 
 def _require_scans(pool: str, factors: int, standard: FloatArray, covariates: FloatArray) -> None:
@@ -75,6 +79,7 @@ def _require_features(pool: str, factors: int, weights: FloatArray) -> None:
     if not has_enough_features(weights, factors):
         message = (
             f"Pool {pool}: too few features follow a hidden factor more than the covariates to tell {factors} "
-            "surrogate variable(s). Plan fewer, or a method that uses the known batches."
+            "surrogate variable(s). Plan factors_from residuals, fewer factors, or a method that uses the known "
+            "batches."
         )
         raise HarmonizationRefused([Finding("no_feature_tells_the_factors", "stop", message)])

@@ -192,6 +192,38 @@ def test_age_in_every_feature_is_refused() -> None:
         SurrogateVariables().fit(dataset.with_values(values), replace(PLAN, options={"factors": 1}))
 
 
+def test_residuals_take_the_hidden_batch_off_where_every_feature_follows_age() -> None:
+    plan = replace(PLAN, options={"factors_from": "residuals"})
+    left = []
+    for seed in range(10):
+        dataset, hidden = _planted(seed, with_age=FEATURES)
+        result = SurrogateVariables().harmonize(dataset, plan)
+        before, after = (_effects(dataset, own, hidden)[1] for own in (dataset.values, result.values))
+        left.append(np.mean(after**2) / np.mean(before**2))
+        ages = [_effects(dataset, own)[0] for own in (dataset.values, result.values)]
+        np.testing.assert_allclose(ages[1], ages[0], rtol=0, atol=1e-12)
+
+    assert max(left) < 0.003
+
+
+def test_residuals_of_a_new_scan_use_its_own_covariates() -> None:
+    dataset, _ = _planted(4, with_age=FEATURES)
+    model = SurrogateVariables().fit(dataset, replace(PLAN, options={"factors_from": "residuals"}))
+    age = np.array(dataset.covariates["age"])
+    slopes, older = model.arrays["slopes_0"], age + 1
+
+    moved = replace(
+        dataset,
+        values=dataset.values + slopes,
+        covariates={"age": tuple(np.minimum(older, age.max()).tolist())},
+    )
+    young = np.flatnonzero(older < age.max())
+
+    before = SurrogateVariables().apply(model, dataset).values[young]
+    after = SurrogateVariables().apply(model, moved).values[young]
+    np.testing.assert_allclose(after - before, np.broadcast_to(slopes, after.shape), rtol=0, atol=1e-10)
+
+
 def test_few_features_are_refused_or_told() -> None:
     dataset, _ = _planted(13)
 
@@ -216,6 +248,7 @@ def test_weights_that_still_change_are_told() -> None:
         ({"factors": 150}, "at most 99 surrogate"),
         ({"permutations": 5}, "permutations"),
         ({"significance": 0}, "significance"),
+        ({"factors_from": "controls"}, "factors_from"),
     ],
 )
 def test_faulty_options_are_refused(options, message) -> None:

@@ -20,6 +20,7 @@ def correct(fitted: Dataset, specification: Specification, scans: Dataset) -> Fl
     """Return `scans` less what follows the surrogate variables of `fitted`, pool by pool."""
     options = specification.options
     covariates = plain_covariates(fitted, specification)
+    others = plain_covariates(scans, specification, fitted)
     pools = [pool.features for pool in specification.pools] or [fitted.features]
     corrected = scans.values.copy()
     for position, features in enumerate(pools):
@@ -34,14 +35,20 @@ def correct(fitted: Dataset, specification: Specification, scans: Dataset) -> Fl
             factors = _count(standard, covariates, specification, position)
         if factors == 0:
             continue
-        weights = _weights(standard, covariates, factors, options.get("iterations", 20))
-        scores, vectors = _components(standard * weights, factors)
-        lengths = np.linalg.norm(standard * weights @ vectors, axis=0)
-        others = ((own - middle) / scale * weights) @ vectors / lengths
+        if options.get("factors_from") == "residuals":
+            one = np.ones((len(values), 1))
+            slopes = np.linalg.lstsq(np.hstack([one, covariates]), standard, rcond=None)[0]
+            learnt = standard - np.hstack([one, covariates]) @ slopes
+            new = (own - middle) / scale - np.column_stack([np.ones(len(own)), others]) @ slopes
+        else:
+            weights = _weights(standard, covariates, factors, options.get("iterations", 20))
+            learnt, new = standard * weights, (own - middle) / scale * weights
+        scores, vectors = _components(learnt, factors)
+        others_scores = new @ vectors / np.linalg.norm(learnt @ vectors, axis=0)
         design = np.column_stack([np.ones(len(values)), covariates, scores])
         for place, column in enumerate(columns):
             fit = np.linalg.lstsq(design, values[:, place], rcond=None)[0]
-            corrected[:, column] -= others @ fit[-factors:]
+            corrected[:, column] -= others_scores @ fit[-factors:]
     return corrected
 
 
@@ -136,7 +143,9 @@ def cases() -> Iterator[Input]:
     yield Input("counted_factors", dataset, plan)
     yield Input("two_factors", dataset, replace(plan, options={"factors": 2, "standardize": False}))
     yield Input("two_pools", dataset, replace(plan, pools=pools, options={"factors": 1}))
+    yield Input("residuals", dataset, replace(plan, options={"factors_from": "residuals"}))
     yield Input("apply_new_scans", dataset, plan, new)
+    yield Input("apply_residuals", dataset, replace(plan, options={"factors_from": "residuals"}), new)
 
 
 def _with_hidden_factor(dataset: Dataset, seed: int) -> Dataset:
