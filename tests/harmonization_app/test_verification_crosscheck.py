@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from harmonization_app.algorithms import location_scale
+from harmonization_app.algorithms.add_batch import add_batch
 from harmonization_app.algorithms.base import Dataset, HarmonizationRefused, Result
 from harmonization_app.algorithms.combat import Combat
 from harmonization_app.algorithms.empirical_bayes import Prior
+from harmonization_app.algorithms.model import load_model, save_model
 from harmonization_app.algorithms.options import check_parameters
 from harmonization_app.algorithms.registry import ALGORITHMS
 from harmonization_app.algorithms.specification import Covariate, FeaturePool, Specification
-from harmonization_app.algorithms.verification import cross_check
+from harmonization_app.algorithms.verification.crosscheck import cross_check, cross_check_applied
 from harmonization_app.algorithms.verification.suite import load_suite, make_input
 from hub.core.errors import InvalidInput
 
@@ -386,3 +388,62 @@ def test_what_cannot_be_computed_again_gives_its_reason(monkeypatch) -> None:
 
     with pytest.raises(InvalidInput, match="a mixed model of each feature takes too long above 10 cells"):
         cross_check(dataset, result, 2e-6)
+
+
+def _scans_to_correct(name: str):
+    """Return the fitted scans, other scans and the plan of a method's packaged case, or a part of the fitted ones."""
+    own = next((case for case in load_suite(name) if case.new is not None), None)
+    if own is not None:
+        return own.dataset, own.new, own.specification
+    dataset, plan = _base(name)
+    return dataset, dataset.select(np.arange(0, len(dataset.rows), 2)), plan
+
+
+@pytest.mark.parametrize("name", [name for name, item in ALGORITHMS.items() if item.capabilities.train_apply])
+def test_scans_corrected_by_a_frozen_model_are_computed_a_second_time(name) -> None:
+    algorithm, (fitted, scans, plan) = ALGORITHMS[name], _scans_to_correct(name)
+    model = load_model(save_model(algorithm.fit(fitted, plan)))
+    result = algorithm.apply(model, scans)
+
+    check = cross_check_applied(fitted, scans, result, algorithm.tolerance_sd)
+
+    assert check.passed, check
+    result.values[1, 1] += max(1e-6, 5 * algorithm.tolerance_sd) * fitted.values[:, 1].std()
+    assert not cross_check_applied(fitted, scans, result, algorithm.tolerance_sd).passed
+
+
+@pytest.mark.parametrize("name", ["combat", "dcombat", "pairwise"])
+@pytest.mark.parametrize(
+    "change", [{}, {"mean_only": True}, {"parametric": False}, {"reference_batch": "B"}], ids=str
+)
+def test_an_added_batch_is_computed_a_second_time(name, change) -> None:
+    dataset = make_input({"A": 40, "B": 40, "C": 30}, seed=3)
+    levels = (Covariate("age", "continuous"), Covariate("sex", "categorical", "F", ("F", "M")))
+    change = {**change, **({"reference_batch": "A"} if name == "pairwise" else {})}
+    plan = replace(PLAN, covariates=levels, **change)
+    labels = np.array(dataset.batches)
+    known, new = dataset.select(np.flatnonzero(labels != "C")), dataset.select(np.flatnonzero(labels == "C"))
+    model = add_batch(ALGORITHMS[name].fit(known, plan), dataset, "C")
+    result = ALGORITHMS[name].apply(model, dataset)
+
+    check = cross_check_applied(known, dataset, result, added=[new])
+
+    assert check.passed, check
+    assert check.iterations_equal
+    result.values[labels == "C", 3] += 1e-6 * dataset.values[:, 3].std()
+    assert not cross_check_applied(known, dataset, result, added=[new]).passed
+    with pytest.raises(InvalidInput, match="scans of the batches added"):
+        cross_check_applied(known, dataset, result)
+
+
+def test_an_added_batch_without_a_second_implementation_says_so() -> None:
+    dataset = make_input({"A": 40, "B": 40, "C": 30}, seed=3)
+    labels = np.array(dataset.batches)
+    known, new = dataset.select(np.flatnonzero(labels != "C")), dataset.select(np.flatnonzero(labels == "C"))
+    algorithm = ALGORITHMS["z-score"]
+    result = algorithm.apply(add_batch(algorithm.fit(known, Specification(eb=False)), new), dataset)
+
+    with pytest.raises(
+        InvalidInput, match="a batch added to a model of z-score has no second implementation"
+    ):
+        cross_check_applied(known, dataset, result, added=[new])

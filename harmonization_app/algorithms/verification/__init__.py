@@ -10,12 +10,25 @@ from typing import Any
 
 from harmonization_app.algorithms.base import Algorithm, Dataset, FloatArray, HarmonizationRefused, Result
 from harmonization_app.algorithms.specification import Specification
-from harmonization_app.algorithms.verification.crosscheck import CrossCheck, cross_check, max_difference_sd
+from harmonization_app.algorithms.verification.crosscheck import (
+    CrossCheck,
+    cross_check,
+    cross_check_applied,
+    max_difference_sd,
+)
 from harmonization_app.algorithms.verification.reference import reference_cases
 from harmonization_app.algorithms.verification.suite import load_suite
 from hub.core.errors import HubError
 
-__all__ = ["CaseResult", "CrossCheck", "VerificationReport", "cross_check", "max_difference_sd", "verify"]
+__all__ = [
+    "CaseResult",
+    "CrossCheck",
+    "VerificationReport",
+    "cross_check",
+    "cross_check_applied",
+    "max_difference_sd",
+    "verify",
+]
 
 SUITE_TOLERANCE_SD = 1e-9
 

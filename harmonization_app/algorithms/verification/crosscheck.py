@@ -13,7 +13,7 @@ Measured with one BLAS thread, 1,000 scans of 20 batches: 1,000 features feature
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -27,11 +27,13 @@ from harmonization_app.algorithms.verification.coding import plain_batches, plai
 from harmonization_app.algorithms.verification.methods import has_plain_method, plain_method
 from harmonization_app.algorithms.verification.plain import Bools, plain_correct
 from harmonization_app.algorithms.verification.plain_blocks import blocks
-from harmonization_app.algorithms.verification.pooled import Correction, fit_pools
+from harmonization_app.algorithms.verification.pooled import Correction, add_plain_batch, fit_pools
 from hub.core.errors import InvalidInput
 
 TOLERANCE_SD = 1e-9
-COMBAT = ("combat", "neurocombat")
+COMBAT = ("combat", "neurocombat", "dcombat")
+# Methods in which an added batch is a fit of its own beside the others.
+PAIRS = ("pairwise",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,23 +71,33 @@ def cross_check(dataset: Dataset, result: Result, tolerance_sd: float = TOLERANC
     `dataset` is the one the model was fitted on and the result computed from. Raises InvalidInput where the plain
     implementation cannot compute the case, with the reason.
     """
-    chosen = _chosen(dataset, result.model.features)
+    return cross_check_applied(dataset, dataset, result, tolerance_sd)
+
+
+def cross_check_applied(
+    fitted: Dataset,
+    scans: Dataset,
+    result: Result,
+    tolerance_sd: float = TOLERANCE_SD,
+    added: Sequence[Dataset] = (),
+) -> CrossCheck:
+    """Compute again how `scans` were corrected by a model that was fitted on `fitted`.
+
+    `added` holds the scans of each batch that was added to the model, in that order. Differences are in SD of the
+    fitted features. Raises InvalidInput where the plain implementation cannot compute the case, with the reason.
+    """
+    model = result.model
+    learnt = _chosen(fitted, model.features)
+    given = learnt if scans is fitted else _chosen(scans, model.features)
     try:
-        expected = _expected(chosen, result.model)
-        difference = _difference(result.values, chosen.values, expected)
+        expected = _expected(learnt, given, model, [_chosen(table, model.features) for table in added])
+        difference = _difference(result.values, learnt.values, expected, len(given.rows))
     except (ArithmeticError, ValueError, np.linalg.LinAlgError) as error:
         raise InvalidInput(f"The plain implementation cannot compute this case: {error}.") from error
     equal = _iterations_equal(result, expected)
     checked = int((~expected.unchecked).sum())
-    return CrossCheck(
-        difference,
-        tolerance_sd,
-        equal,
-        equal is not False and difference <= tolerance_sd and checked > 0,
-        len(chosen.features),
-        checked,
-        expected.scope,
-    )
+    passed = equal is not False and difference <= tolerance_sd and checked > 0
+    return CrossCheck(difference, tolerance_sd, equal, passed, len(model.features), checked, expected.scope)
 
 
 def cross_check_chain(
@@ -136,36 +148,65 @@ def _chosen(dataset: Dataset, features: tuple[str, ...]) -> Dataset:
     )
 
 
-def _expected(dataset: Dataset, model: Model) -> _Expected:
+def _expected(fitted: Dataset, scans: Dataset, model: Model, added: Sequence[Dataset]) -> _Expected:
     algorithm, specification = model.algorithm, model.specification
+    if len(added) != len(model.facts.get("added_batches", ())):
+        raise ValueError("the scans of the batches added to the model are needed")
     if algorithm in COMBAT:
-        return _expected_combat(dataset, specification)
+        return _expected_combat(fitted, scans, specification, added)
     if not has_plain_method(algorithm):
         raise ValueError(f"{algorithm} has no second implementation")
+    if added and algorithm not in PAIRS:
+        raise ValueError(f"a batch added to a model of {algorithm} has no second implementation")
+    for table in added:
+        fitted = _joined(fitted, table)
     method = plain_method(algorithm)
     if hasattr(method, "against"):
-        found = method.against(dataset, model)
+        found = method.against(fitted, model, scans)
     elif hasattr(method, "compute"):
-        found = method.compute(dataset, specification, dataset)
+        found = method.compute(fitted, specification, scans)
     else:
-        found = Correction(method.correct(dataset, specification, dataset))
-    unchecked = (
-        found.unchecked if found.unchecked is not None else np.zeros(len(dataset.features), dtype=bool)
-    )
+        found = Correction(method.correct(fitted, specification, scans))
+    nothing = np.zeros(len(fitted.features), dtype=bool)
+    unchecked = nothing if found.unchecked is None else found.unchecked
     scope = " ".join(part for part in (found.scope, _sampled(unchecked, specification)) if part)
     parts = ((block, found.values[:, block]) for block in blocks(*found.values.shape))
     return _Expected(parts, found.iterations, unchecked, scope)
 
 
-def _expected_combat(dataset: Dataset, specification: Specification) -> _Expected:
-    batches, covariates = plain_batches(dataset, specification), plain_covariates(dataset, specification)
-    fit = fit_pools(dataset, batches, covariates, specification, specification.reference_batch)
+def _expected_combat(
+    fitted: Dataset, scans: Dataset, specification: Specification, added: Sequence[Dataset]
+) -> _Expected:
+    batches, covariates = plain_batches(fitted, specification), plain_covariates(fitted, specification)
+    fit = fit_pools(fitted, batches, covariates, specification, specification.reference_batch)
+    for table in added:
+        fit = add_plain_batch(fit, table, plain_covariates(table, specification, fitted), specification)
+    if scans is not fitted:
+        batches = plain_batches(scans, specification)
+        covariates = plain_covariates(scans, specification, fitted)
 
     def parts() -> Iterator[tuple[slice, FloatArray]]:
-        for block in blocks(*dataset.values.shape):
-            yield block, plain_correct(fit, np.asarray(dataset.values[:, block]), batches, covariates, block)
+        for block in blocks(*scans.values.shape):
+            yield block, plain_correct(fit, np.asarray(scans.values[:, block]), batches, covariates, block)
 
     return _Expected(parts(), fit.iterations, fit.unchecked, _sampled(fit.unchecked, specification))
+
+
+def _joined(first: Dataset, second: Dataset) -> Dataset:
+    """Return the scans of both, with the columns that both have."""
+    covariates = {
+        name: (*column, *second.covariates[name])
+        for name, column in first.covariates.items()
+        if name in second.covariates
+    }
+    return Dataset(
+        np.vstack([first.values, second.values]),
+        first.features,
+        (*first.rows, *second.rows),
+        (*first.batches, *second.batches),
+        covariates,
+        first.units,
+    )
 
 
 def _sampled(unchecked: Bools, specification: Specification) -> str:
@@ -178,8 +219,8 @@ def _sampled(unchecked: Bools, specification: Specification) -> str:
     )
 
 
-def _difference(values: FloatArray, raw: FloatArray, expected: _Expected) -> float:
-    if values.shape != raw.shape:
+def _difference(values: FloatArray, raw: FloatArray, expected: _Expected, scans: int) -> float:
+    if values.shape != (scans, raw.shape[1]):
         return float("inf")
     largest = 0.0
     for block, part in expected.parts:

@@ -159,7 +159,7 @@ def plain_fit(
             rows = setting.labels == level
             observed = [_observed(standard[column][rows]) for column in usable]
             constant = np.array([_constant(values[rows, column]) for column in usable])
-            shift, scale, iterations[name][level] = _batch_effects(observed, constant, modes)
+            shift, scale, iterations[name][level] = batch_effects(observed, constant, modes)
             fit.shift[index, usable], fit.scale[index, usable] = shift, scale
     return replace(fit, iterations=iterations)
 
@@ -236,7 +236,7 @@ def _constant(column: Array) -> bool:
     return bool(observed.size > 1 and np.all(observed == observed[0]))
 
 
-def _batch_effects(observed: Sequence[Array], constant: Bools, modes: Modes) -> tuple[Array, Array, int]:
+def batch_effects(observed: Sequence[Array], constant: Bools, modes: Modes) -> tuple[Array, Array, int]:
     """Return shift and scale of each feature of a pool in one batch, and the number of steps taken."""
     shift = np.array([part.mean() for part in observed])
     scale = np.ones(len(observed))

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from harmonization_app.algorithms.base import Dataset
 from harmonization_app.algorithms.specification import Specification
+from harmonization_app.algorithms.verification.coding import plain_batches
 from harmonization_app.algorithms.verification.plain import (
     Array,
     Bools,
     Columns,
     Modes,
     PlainFit,
+    batch_effects,
     plain_correct,
     plain_fit,
+    plain_fitted,
 )
 from harmonization_app.algorithms.verification.plain_blocks import block_fit, blocks
 
@@ -54,7 +57,39 @@ def fit_pools(
     reference: str | None = None,
 ) -> PlainFit:
     """Return plain ComBat's parameters on all features of `table`, priors by the pools of the plan."""
-    modes = Modes(
+    modes = _modes(specification, reference)
+    small = table.values.size <= FEATURE_BY_FEATURE_CELLS
+    if specification.eb and not specification.parametric:
+        small = small and len(set(batches)) * len(table.features) ** 2 <= FEATURE_BY_FEATURE_PAIRS
+    compute = plain_fit if small else block_fit
+    return compute(table.values, batches, covariates, pool_columns(table, specification), modes)
+
+
+def add_plain_batch(
+    fit: PlainFit, scans: Dataset, covariates: Array, specification: Specification
+) -> PlainFit:
+    """Return the fit with the one batch of `scans`: standardized by the fit as it is, shrunk by its own prior."""
+    (batch,) = set(plain_batches(scans, specification))
+    standard = (scans.values - plain_fitted(fit, covariates)) / fit.sd
+    shift, scale = np.zeros(len(fit.sd)), np.ones(len(fit.sd))
+    iterations = {name: dict(steps) for name, steps in fit.iterations.items()}
+    for name, columns in pool_columns(scans, specification).items():
+        own = columns[~fit.left_out[columns]].tolist()
+        observed = [standard[~np.isnan(standard[:, column]), column] for column in own]
+        nothing = np.zeros(len(own), dtype=bool)
+        modes = _modes(specification, None)
+        shift[own], scale[own], iterations[name][batch] = batch_effects(observed, nothing, modes)
+    return replace(
+        fit,
+        batches=(*fit.batches, batch),
+        shift=np.vstack([fit.shift, shift]),
+        scale=np.vstack([fit.scale, scale]),
+        iterations=iterations,
+    )
+
+
+def _modes(specification: Specification, reference: str | None) -> Modes:
+    return Modes(
         eb=specification.eb,
         parametric=specification.parametric,
         mean_only=specification.mean_only,
@@ -62,11 +97,6 @@ def fit_pools(
         minimum=specification.minimum_scans,
         seed=specification.seed,
     )
-    small = table.values.size <= FEATURE_BY_FEATURE_CELLS
-    if specification.eb and not specification.parametric:
-        small = small and len(set(batches)) * len(table.features) ** 2 <= FEATURE_BY_FEATURE_PAIRS
-    compute = plain_fit if small else block_fit
-    return compute(table.values, batches, covariates, pool_columns(table, specification), modes)
 
 
 def correct_pools(fit: PlainFit, values: Array, batches: Sequence[str], covariates: Array) -> Array:

@@ -55,15 +55,17 @@ def correct(fitted: Dataset, specification: Specification, scans: Dataset) -> Fl
     return _compute(fitted, specification, scans, {})
 
 
-def against(fitted: Dataset, model: Model) -> Correction:
-    """Return the fitted scans harmonized. For features outside the sample of a large table the variance ratios are the
-    model's own; everything else is computed anew. Raises ValueError beyond `LARGEST_CELLS`.
+def against(fitted: Dataset, model: Model, scans: Dataset) -> Correction:
+    """Return `scans` harmonized by what is learnt on `fitted`.
+
+    For features outside the sample of a large table the variance ratios are the model's own; everything else is
+    computed anew. Raises ValueError beyond `LARGEST_CELLS`.
     """
     cells, features = fitted.values.size, fitted.values.shape[1]
     if cells > LARGEST_CELLS:
         raise ValueError(f"a mixed model of each feature takes too long above {LARGEST_CELLS:,} cells")
     if cells <= SEARCHED_CELLS:
-        return Correction(_compute(fitted, model.specification, fitted, {}))
+        return Correction(_compute(fitted, model.specification, scans, {}))
     usable = model.arrays["usable"].tolist()
     sample = max(1, features * SEARCHED_CELLS // cells)
     searched = set(np.random.default_rng(model.specification.seed).permutation(usable)[:sample].tolist())
@@ -72,7 +74,7 @@ def against(fitted: Dataset, model: Model) -> Correction:
         for feature, factor in zip(usable, model.arrays["relative_factor"], strict=True)
         if feature not in searched
     }
-    values = _compute(fitted, model.specification, fitted, given)
+    values = _compute(fitted, model.specification, scans, given)
     scope = (
         f"The search for the random effects' variance was repeated for {len(searched)} of {len(usable)} features, "
         f"drawn with seed {model.specification.seed}; for the others it was taken as found, all else computed again."
