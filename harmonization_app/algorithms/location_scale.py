@@ -51,8 +51,9 @@ class Moments:
 def standardize(
     table: Labelled, design: Design, statistics: Statistics, specification: Specification
 ) -> Moments:
-    """Return standardized batch effects. Raises HarmonizationRefused where a feature has no residual
-    variance.
+    """Return standardized batch effects, in the place of the intercepts and squares of `statistics`, which are lost.
+
+    Raises HarmonizationRefused where a feature has no residual variance.
     """
     counts, squares = _narrow(statistics.counts), statistics.residual_squares
     if specification.reference_batch is None:
@@ -65,7 +66,7 @@ def standardize(
     passed = _passed_through(table, statistics, pooled, specification)
     left_out = np.logical_or.reduce(list(passed.values()))
     pooled[left_out] = 1.0
-    shift = statistics.intercepts - grand_mean
+    shift = np.subtract(statistics.intercepts, grand_mean, out=statistics.intercepts)
     shift /= np.sqrt(pooled)
     scale = np.ones_like(shift)
     if not specification.mean_only:
@@ -73,7 +74,7 @@ def standardize(
         scale /= pooled
     scale[statistics.constant | (scale == 0)] = 1.0
     shift[:, left_out], scale[:, left_out] = 0.0, 1.0
-    squares = squares / pooled
+    squares /= pooled
     return Moments(shift, scale, squares, statistics.counts, statistics.constant, pooled, grand_mean, passed)
 
 
@@ -149,7 +150,9 @@ def _shrink_batch(
 def _passed_through(
     table: Labelled, statistics: Statistics, pooled: FloatArray, specification: Specification
 ) -> dict[str, BoolArray]:
-    level = np.sqrt((statistics.intercepts**2).mean(axis=0) + (statistics.coefficients**2).sum(axis=0))
+    level = np.einsum("bf,bf->f", statistics.intercepts, statistics.intercepts) / len(statistics.intercepts)
+    level += np.einsum("cf,cf->f", statistics.coefficients, statistics.coefficients)
+    level = np.sqrt(level)
     exact = ~(np.sqrt(pooled) > EXACT_FIT_RATIO * level)
     sparse = (_narrow(statistics.counts) < specification.minimum_scans).any(axis=0)
     lacking = (statistics.unusable | sparse) & ~statistics.uniform

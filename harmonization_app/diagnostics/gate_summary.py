@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -39,43 +39,55 @@ class Summary:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Read:
-    """A summary with what it was read from."""
+    """A summary with what it was read from; without it, when the statistics were taken, the cells remain."""
 
     values: FloatArray
     codes: IntArray
     covariates: FloatArray
-    summary: Summary
+    cells: Cells
+    summary: Summary | None
 
 
 def summarize(dataset: Dataset, design: Design) -> Summary:
     """Return the summary of `dataset` by the batches and covariates of `design`; read once of an Examined one."""
-    known = kept_summary(dataset, design)
-    if known is not None:
-        return known
+    read = _kept(dataset)
+    if read is not None and read.summary is not None and _same_design(read, design):
+        return read.summary
     summary = summarize_values(dataset.values, design, group_rows(design.codes, len(design.batches)))
     if isinstance(dataset, Examined):
-        dataset.memo[MEMO] = _Read(dataset.values, design.codes, design.covariates, summary)
+        dataset.memo[MEMO] = _Read(dataset.values, design.codes, design.covariates, summary.cells, summary)
     return summary
 
 
-def kept_summary(dataset: Dataset, design: Design | None = None) -> Summary | None:
-    """Return the summary kept with these very values and, where given, this design."""
-    read = dataset.memo.get(MEMO) if isinstance(dataset, Examined) else None
-    if not isinstance(read, _Read) or read.values is not dataset.values:
-        return None
-    if design is not None and not (
-        np.array_equal(read.codes, design.codes) and np.array_equal(read.covariates, design.covariates)
-    ):
-        return None
-    return read.summary
-
-
 def take_statistics(dataset: Dataset, design: Design) -> Statistics:
-    """Return the least-squares summaries of `dataset`: those the gate read by this design, else read now."""
-    known = kept_summary(dataset, design)
-    if known is not None:
-        return known.statistics
-    return fit_statistics(dataset.values, group_rows(design.codes, len(design.batches)), design.covariates)
+    """Return the least-squares summaries of `dataset`: those the gate read by this design, else read now.
+
+    They are the caller's own: kept ones are handed over once.
+    """
+    read = _kept(dataset)
+    if read is None or read.summary is None or not _same_design(read, design):
+        return fit_statistics(
+            dataset.values, group_rows(design.codes, len(design.batches)), design.covariates
+        )
+    if isinstance(dataset, Examined):
+        dataset.memo[MEMO] = replace(read, summary=None)
+    return read.summary.statistics
+
+
+def find_cells(dataset: Dataset) -> Cells:
+    """Return the cells of `dataset` that are not finite; as they were read, of an Examined one."""
+    read = _kept(dataset)
+    return read_cells(dataset.values) if read is None else read.cells
+
+
+def _kept(dataset: Dataset) -> _Read | None:
+    """Return what was read of these very values."""
+    read = dataset.memo.get(MEMO) if isinstance(dataset, Examined) else None
+    return read if isinstance(read, _Read) and read.values is dataset.values else None
+
+
+def _same_design(read: _Read, design: Design) -> bool:
+    return np.array_equal(read.codes, design.codes) and np.array_equal(read.covariates, design.covariates)
 
 
 def summarize_values(values: FloatArray, design: Design, grouping: Grouping) -> Summary:
@@ -91,12 +103,6 @@ def without_batches(values: FloatArray) -> Summary:
     codes = np.zeros(scans, dtype=np.int64)
     cells, statistics = read_table(values, group_rows(codes, 1), np.empty((scans, 0)))
     return Summary(cells, statistics, first_alike(values), np.empty(0, dtype=np.int64))
-
-
-def find_cells(dataset: Dataset) -> Cells:
-    """Return the cells of `dataset` that are not finite; as they were read, of an Examined one."""
-    known = kept_summary(dataset)
-    return known.cells if known is not None else read_cells(dataset.values)
 
 
 def first_alike(values: FloatArray) -> IntArray:
