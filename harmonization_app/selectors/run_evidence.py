@@ -21,6 +21,11 @@ from hub.core.storage.blobs import get_blob
 Diagnostics = Mapping[str, Any]
 MOST_MODEL_CELLS = 20_000_000
 LISTED_ROWS = 20
+STAGES = {
+    "before": "before",
+    "after": "after",
+    "before_batch_adjusted": "before, adjusted for batch",
+}
 NO_HEADLINE = (
     "This run was made before held-out evidence was summed up in a sentence; its figures stand below."
 )
@@ -70,14 +75,28 @@ def evidence_of(run: HarmonizationRun, diagnostics: Diagnostics) -> dict[str, An
         "travelling": diagnostics.get("travelling_subjects"),
         "within": diagnostics.get("within_subject"),
         "repeated": diagnostics.get("repeated"),
-        "contrasts": diagnostics.get("group_contrast") or [],
-        "effect_summaries": (diagnostics.get("covariate_effects") or {}).get("by_covariate") or [],
+        "contrasts": _staged(diagnostics.get("group_contrast")),
+        "effect_summaries": _staged((diagnostics.get("covariate_effects") or {}).get("by_covariate")),
         "errors_named": (diagnostics.get("covariate_effects") or {}).get("errors", ""),
-        "sensitivity": diagnostics.get("sensitivity") or run.summary.get("sensitivity") or [],
+        "sensitivity": sensitivity_of(run, diagnostics),
         "implausible": (diagnostics.get("movers") or {}).get("implausible") or [],
         "flags": flags_of(run, diagnostics),
         "scope": scope_rows(diagnostics),
     }
+
+
+def _staged(items: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]]:
+    """Return the items with their stages in the order of reading; stored JSON has its keys sorted."""
+    return [
+        {**item, "stages": [(STAGES[key], item["stages"][key]) for key in STAGES if key in item["stages"]]}
+        for item in items or []
+    ]
+
+
+def sensitivity_of(run: HarmonizationRun, diagnostics: Diagnostics) -> list[dict[str, Any]]:
+    """Return the plan's analyses with a title in words; those refused stand among them with their reason."""
+    found = diagnostics.get("sensitivity") or run.summary.get("sensitivity") or []
+    return [{**item, "title": str(item.get("name", "")).replace("_", " ")} for item in found]
 
 
 def headline_of(diagnostics: Diagnostics) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from harmonization_app.services.run import load_diagnostics
 from harmonization_app.views.pages import PAGE, harmonization_page, may
 from harmonization_app.views.report_answer import report_answer
 from harmonization_app.views.run_sections import covariate, look_at, sections
+from harmonization_app.views.run_steps import steps_offered
 from harmonization_app.views.table_answer import Answer, harmonized_answer
 from hub.core.csv_export import csv_response
 from hub.core.errors import NotFound
@@ -89,6 +90,7 @@ def run_detail(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
         "reruns": run.reruns.all(),
         "may": may(request, trial),
         **sections(request, run),
+        **steps_offered(request, run),
     }
     return render(request, "harmonization/run.html", context)
 

@@ -12,6 +12,7 @@ from harmonization_app.views import (
     feature_sets,
     home,
     plans,
+    run_steps,
     runs,
 )
 
@@ -55,6 +56,9 @@ _runs = [
     path("<uuid:pk>/report/", runs.run_report, name="run-report"),
     path("<uuid:pk>/rerun/", runs.run_rerun, name="run-rerun"),
     path("<uuid:pk>/cancel/", runs.run_cancel, name="run-cancel"),
+    path("<uuid:pk>/apply/", run_steps.run_apply, name="run-apply"),
+    path("<uuid:pk>/add-batch/", run_steps.run_add_batch, name="run-add-batch"),
+    path("<uuid:pk>/export/", run_steps.run_export, name="run-export"),
 ]
 _lock = [
     path("", data_lock.data_lock, name="data-lock"),

@@ -180,6 +180,10 @@ BODIES |= {
     f"POST {_T}/runs/start/": lambda world: {
         "feature_set": _id(world, "feature_set"), "plan": _id(world, "plan"),
     },
+    f"POST {_T}/runs/<uuid:pk>/apply/": lambda world: {"feature_set": _id(world, "feature_set")},
+    f"POST {_T}/runs/<uuid:pk>/add-batch/": lambda world: {
+        "feature_set": _id(world, "feature_set"), "batch": "C", "reason": "A site joined.",
+    },
     f"POST {_T}/lock/sign/": {**SIGNATURE, "confirmation": "FIRST"},
 }  # fmt: skip
 for _kind, _draft in (("protocol", "protocol_draft"), ("qc-profile", "profile_draft")):
