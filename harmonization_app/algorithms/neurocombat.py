@@ -76,6 +76,8 @@ class NeuroCombat(Algorithm):
         "Takes no missing value (one empties the whole result), no reference batch (fails on numpy 1.24 and "
         "later), no non-parametric mode (its likelihood underflows above about 510 scans in a batch) and "
         "one feature pool only.",
+        "A feature with one value in a batch is refused where there are covariates: the package would scale "
+        "it by what they predict.",
         "About 5 to 65 times slower than combat, and needs six times the data's memory.",
         "What holds for ComBat holds here: equal covariate effects in all batches, and too little gain in "
         "batches below 8 scans.",

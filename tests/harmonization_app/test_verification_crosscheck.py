@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from harmonization_app.algorithms import location_scale
+from harmonization_app.algorithms import location_scale, verification
 from harmonization_app.algorithms.add_batch import add_batch
 from harmonization_app.algorithms.base import Dataset, HarmonizationRefused, Result
 from harmonization_app.algorithms.combat import Combat
@@ -447,3 +449,24 @@ def test_an_added_batch_without_a_second_implementation_says_so() -> None:
         InvalidInput, match="a batch added to a model of z-score has no second implementation"
     ):
         cross_check_applied(known, dataset, result, added=[new])
+
+
+# What travels between the fast and the plain code: datasets, plans, fitted models.
+SHARED = {"base", "specification", "model"}
+COMPARING = {"crosscheck", "reference", "suite", "__init__"}
+
+
+def test_plain_code_imports_nothing_of_the_fast_code() -> None:
+    folder = Path(verification.__file__).parent
+    package = "harmonization_app.algorithms."
+    at_fault = []
+    for path in [*folder.glob("*.py"), *folder.glob("methods/*.py")]:
+        if path.parent == folder and path.stem in COMPARING:
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("harmonization_app."):
+                name = str(node.module).removeprefix(package)
+                if name not in SHARED and not name.startswith("verification"):
+                    at_fault.append(f"{path.stem}: {name}")
+
+    assert at_fault == []
