@@ -95,6 +95,7 @@ class Combat(Algorithm):
         "harmonization_app.algorithms.table",
         "harmonization_app.diagnostics.gate",
         "harmonization_app.diagnostics.gate_assumptions",
+        "harmonization_app.diagnostics.gate_balance",
         "harmonization_app.diagnostics.gate_batches",
         "harmonization_app.diagnostics.gate_counts",
         "harmonization_app.diagnostics.gate_covariates",

@@ -96,6 +96,7 @@ class NeuroCombat(Algorithm):
         "harmonization_app.algorithms.table",
         "harmonization_app.diagnostics.gate",
         "harmonization_app.diagnostics.gate_assumptions",
+        "harmonization_app.diagnostics.gate_balance",
         "harmonization_app.diagnostics.gate_batches",
         "harmonization_app.diagnostics.gate_counts",
         "harmonization_app.diagnostics.gate_covariates",

@@ -25,20 +25,24 @@ def check_batches(dataset: Labelled, specification: Specification) -> list[Findi
     sizes = Counter(label for label in labels if label is not None)
     if len(sizes) < 2:
         message = (
-            f"There is one batch only ({listed(tuple(sizes)) or 'none'}); there is nothing to harmonize."
+            f"There is one batch only ({listed(tuple(sizes)) or 'none'}); there is nothing to harmonize. Look whether "
+            "the plan names the right batch column."
         )
         findings.append(Finding("one_batch", "stop", message, batches=tuple(sizes)))
         return findings
     reference = specification.reference_batch
     if reference is not None and reference not in sizes:
         message = (
-            f"The reference batch {reference} is not in the data; it has {listed(tuple(sorted(sizes)))}."
+            f"The reference batch {reference} is not in the data; it has {listed(tuple(sorted(sizes)))}. Plan one of "
+            "these."
         )
         findings.append(Finding("unknown_reference_batch", "stop", message, batches=(reference,)))
     present = {level_text(label) for label in dataset.batches}
     absent = tuple(sorted(set(specification.merge_batches) - present - {None}))
     if absent:
-        message = f"The plan merges batches that are not in the data: {listed(absent)}."
+        message = (
+            f"The plan merges batches that are not in the data: {listed(absent)}. Look for a misspelt name."
+        )
         findings.append(Finding("unknown_merged_batch", "warn", message, batches=absent))
     findings += _sizes(sizes, specification)
     return findings
@@ -71,7 +75,7 @@ def _sizes(sizes: Counter[str], specification: Specification) -> list[Finding]:
     if small:
         message = (
             f"These batches have fewer than {policy.warn_below} scans; part of their effect will remain: "
-            f"{_with_sizes(small, sizes)}."
+            f"{_with_sizes(small, sizes)}. Name leave_one_batch_out among the sensitivity analyses."
         )
         findings.append(Finding("small_batch", "warn", message, batches=small))
     return findings

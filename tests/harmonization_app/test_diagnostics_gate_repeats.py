@@ -252,3 +252,19 @@ def test_without_known_arms_only_names_and_codes_tell() -> None:
     found = check_blinding(covariates, arm_codes=["x", "y", "z"])
 
     assert [finding.columns for finding in found] == [("code",)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_covariates_that_tell_a_batch_together_are_named_and_balanced_ones_are_not(seed) -> None:
+    dataset = _repeated(seed, subjects=240, visits=1)
+    random = np.random.default_rng(seed)
+    own = np.array(dataset.batches) == "c"
+    first = random.normal(0, 1, 240)
+    second = first + np.where(own, 0.8, 0.0) + random.normal(0, 0.4, 240)
+    plan = replace(PLAN, covariates=(Covariate("iq", "continuous"), Covariate("score", "continuous")))
+    table = replace(dataset, covariates={"iq": tuple(first.tolist()), "score": tuple(second.tolist())})
+
+    found = {finding.code: finding for finding in check(table, plan)}
+
+    assert found["covariates_tell_batch"].batches == ("c",)
+    assert "covariates_tell_batch" not in _codes(dataset)
