@@ -90,7 +90,8 @@ def fill_incomplete(
             doubtful.append(own[both])
         chosen = np.flatnonzero(lacking & ~at_fault)
         if chosen.size:
-            unclear = _fill_columns(gathered[:, chosen], own[chosen], grouping, basis, result)
+            with np.errstate(invalid="ignore", over="ignore"):
+                unclear = _fill_columns(gathered[:, chosen], own[chosen], grouping, basis, result)
             doubtful.append(own[chosen[unclear]])
     nothing = np.empty(0, dtype=np.int64)
     cells = Cells(
