@@ -48,6 +48,7 @@ EXPLANATIONS: Mapping[str, str] = {
     "combat": BY_OWN_PRIOR,
     "combat-spline": BY_OWN_PRIOR + " Knots stay where they are.",
     "combat-gam": BY_OWN_PRIOR + " The smooths stay as they are.",
+    "combat-robust": BY_OWN_PRIOR + " Both are robust, as in its fit.",
     "dcombat": BY_OWN_PRIOR + " The new site does it on its own table.",
     "pairwise": "The new batch is fitted with the reference batch alone, as every other was; give the reference's "
     "fitted scans along. The other pairs stay bit for bit.",
@@ -121,11 +122,12 @@ def add_batch(model: Model, dataset: Dataset, batch: str | None = None) -> Model
 
 def _extenders() -> dict[str, Extender]:
     """Return the step of each method that has one; imported late, for the methods' own modules know this one."""
-    from harmonization_app.algorithms import baselines, pairwise
+    from harmonization_app.algorithms import baselines, combat_robust, pairwise
 
     family = dict.fromkeys(("combat", "combat-spline", "combat-gam", "dcombat"), _extend_location_scale)
     return {
         **family,
+        "combat-robust": combat_robust.extend,
         "pairwise": pairwise.extend,
         "z-score": baselines.extend_z_score,
         "global-scaling": baselines.extend_scaling,

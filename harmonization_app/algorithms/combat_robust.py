@@ -19,27 +19,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from harmonization_app.algorithms.base import (
-    Capabilities,
-    Dataset,
-    Finding,
-    FloatArray,
-    HarmonizationRefused,
-)
+from harmonization_app.algorithms.base import Capabilities, Dataset, Finding, FloatArray
 from harmonization_app.algorithms.combat import Combat
-from harmonization_app.algorithms.design import Design, select_features
-from harmonization_app.algorithms.empirical_bayes import (
-    CONVERGENCE,
-    MAXIMUM_ITERATIONS,
-    Prior,
-    estimate_prior,
-)
-from harmonization_app.algorithms.kernel import BoolArray, Statistics, fit_statistics, group_rows
+from harmonization_app.algorithms.design import Design, code_covariates, select_features
+from harmonization_app.algorithms.kernel import Statistics, fit_statistics, group_rows
 from harmonization_app.algorithms.location_scale import Moments, pool_columns, standardize
 from harmonization_app.algorithms.model import Model
 from harmonization_app.algorithms.robust import medians, midvariances
+from harmonization_app.algorithms.robust_batch import Standardized, estimate_batch, require_estimable
 from harmonization_app.algorithms.specification import Specification, method_schema
-from harmonization_app.diagnostics.wording import listed
+
+RESIDUAL_CELLS = 1 << 22
 
 
 class CombatRobust(Combat):
@@ -55,11 +45,13 @@ class CombatRobust(Combat):
         nonparametric=False,
         mean_only=True,
         without_eb=True,
+        new_batch=True,
     )
     source_modules: ClassVar[tuple[str, ...]] = (
         *Combat.source_modules,
         "harmonization_app.algorithms.combat_robust",
         "harmonization_app.algorithms.robust",
+        "harmonization_app.algorithms.robust_batch",
     )
     limits: ClassVar[tuple[str, ...]] = (
         "Only the batches' shifts and scales are robust; the covariates' effects come from ordinary least squares, "
@@ -140,6 +132,42 @@ class CombatRobust(Combat):
         )
 
 
+def extend(model: Model, scans: Dataset, batch: str) -> Model:
+    """Return `model` with `batch` added, its shift and scale shrunk by a prior over its own features.
+
+    As `predict` of ComBatFamily with robust.LS = TRUE; every other number stays bit for bit. With a reference batch and
+    no covariates it equals fitting all batches together.
+    """
+    arrays, specification = model.arrays, model.specification
+    covariates = (code_covariates(scans, model.coding) - arrays["centre"]) / arrays["scale"]
+    fitted = arrays["grand_mean"] + covariates @ arrays["coefficients"]
+    left_out = {name for code in ("constant", "unusable") for name in model.flags.get(code, ())}
+    usable = np.array([name not in left_out for name in model.features])
+    values = np.ascontiguousarray(((scans.values - fitted) / np.sqrt(arrays["pooled_variance"])).T)
+    standard = Standardized(batch, model.features, values, usable, np.zeros(len(usable), dtype=np.bool_))
+    pools = pool_columns(scans, specification, usable)
+    own = estimate_batch(standard, pools, specification)
+    rows = {
+        "gamma_hat": own.shift,
+        "delta_hat": own.scale,
+        "gamma_star": own.own_shift,
+        "delta_star": own.own_scale,
+        "counts": np.sum(~np.isnan(values), axis=1),
+    }
+    added = {name: np.vstack([arrays[name], row]) for name, row in rows.items()}
+    priors = np.concatenate([arrays["priors"], own.priors[:, None, :]], axis=1)
+    return replace(
+        model,
+        batches=(*model.batches, batch),
+        batch_sizes=(*model.batch_sizes, len(scans.rows)),
+        arrays={**arrays, **added, "priors": priors},
+        iterations={
+            pool: {**steps, **({batch: own.steps[pool]} if pool in own.steps else {})}
+            for pool, steps in model.iterations.items()
+        },
+    )
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Effects:
     """The estimation of shifts and scales from standardized values, a batch at a time.
@@ -159,35 +187,24 @@ class _Effects:
         priors [pools x batches x 4], and steps by pool and batch.
         """
         pooled = self._pooled_variance(intercepts)
-        shape = (len(self.design.batches), len(self.dataset.features))
-        pools = pool_columns(self.dataset, self.specification, ~self.moments.left_out)
-        arrays = {
-            "pooled_variance": pooled,
-            "gamma_hat": np.zeros(shape),
-            "delta_hat": np.ones(shape),
-            "gamma_star": np.zeros(shape),
-            "delta_star": np.ones(shape),
-            "priors": np.full((len(pools), shape[0], 4), np.nan),
-        }
+        batches, usable = self.design.batches, ~self.moments.left_out
+        pools = pool_columns(self.dataset, self.specification, usable)
+        shift, scale = np.zeros((len(batches), len(usable))), np.ones((len(batches), len(usable)))
+        own_shift, own_scale = shift.copy(), scale.copy()
+        priors = np.full((len(pools), len(batches), 4), np.nan)
         iterations: dict[str, dict[str, int]] = {pool: {} for pool in pools}
-        for batch, name in enumerate(self.design.batches):
-            standard = self._standard(batch, np.sqrt(pooled))
-            shift, scale = self._location_scale(batch, standard)
-            arrays["gamma_hat"][batch], arrays["delta_hat"][batch] = shift, scale
+        for batch, name in enumerate(batches):
+            values = self._standard(batch, np.sqrt(pooled))
+            standard = Standardized(name, self.dataset.features, values, usable, self.moments.constant[batch])
+            own = estimate_batch(standard, pools, self.specification)
+            shift[batch], scale[batch] = own.shift, own.scale
             if name == self.specification.reference_batch:
                 continue
-            arrays["gamma_star"][batch], arrays["delta_star"][batch] = shift, scale
-            for index, (pool, columns) in enumerate(pools.items()):
-                if not self.specification.eb or not columns.size:
-                    continue
-                prior = self._prior(pool, shift[columns], scale[columns])
-                arrays["priors"][index, batch] = (prior.mean, prior.variance, prior.shape, prior.rate)
-                arrays["gamma_star"][batch, columns], own, iterations[pool][name] = self._shrink(
-                    batch, prior, standard[columns], shift[columns], scale[columns]
-                )
-                arrays["delta_star"][batch, columns] = own
-            arrays["delta_star"][batch, self.moments.constant[batch]] = 1.0
-        return arrays, iterations
+            own_shift[batch], own_scale[batch], priors[:, batch] = own.own_shift, own.own_scale, own.priors
+            for pool, steps in own.steps.items():
+                iterations[pool][name] = steps
+        arrays = {"gamma_hat": shift, "delta_hat": scale, "gamma_star": own_shift, "delta_star": own_scale}
+        return {**arrays, "pooled_variance": pooled, "priors": priors}, iterations
 
     def _standard(self, batch: int, deviation: FloatArray) -> FloatArray:
         """Return the batch's standardized values [features x scans]."""
@@ -202,7 +219,7 @@ class _Effects:
             reference = self.design.batches.index(self.specification.reference_batch)
             rows = np.flatnonzero(self.design.codes == reference)
         pooled = np.ones(len(self.dataset.features))
-        width = max(1, (1 << 22) // len(rows))
+        width = max(1, RESIDUAL_CELLS // len(rows))
         for start in range(0, len(pooled), width):
             block = slice(start, start + width)
             fitted = intercepts[self.design.codes[rows], block]
@@ -211,70 +228,5 @@ class _Effects:
             counts = np.maximum(np.sum(~np.isnan(residuals), axis=1), 1)
             pooled[block] = midvariances(residuals, medians(residuals)) * (counts - 1.0) / counts
         pooled[self.moments.left_out] = 1.0
-        self._require_estimable(~(np.isfinite(pooled) & (pooled > 0)), "all scans together")
+        require_estimable(pooled, self.dataset.features, "all scans together")
         return pooled
-
-    def _location_scale(self, batch: int, standard: FloatArray) -> tuple[FloatArray, FloatArray]:
-        left_out = self.moments.left_out
-        shift = np.zeros(len(standard))
-        shift[~left_out] = medians(standard[~left_out])
-        scale = np.ones(len(standard))
-        if self.specification.mean_only:
-            return shift, scale
-        own = np.flatnonzero(~left_out & ~self.moments.constant[batch])
-        scale[own] = midvariances(standard[own], shift[own])
-        faulty = ~(np.isfinite(scale) & (scale > 0))
-        self._require_estimable(faulty, f"batch {self.design.batches[batch]}")
-        return shift, scale
-
-    def _prior(self, pool: str, shift: FloatArray, scale: FloatArray) -> Prior:
-        if len(shift) == 1:
-            message = f"Pool {pool} has one usable feature; empirical Bayes needs at least two. Plan eb off."
-            raise HarmonizationRefused([Finding("too_few_features_for_eb", "stop", message)])
-        return estimate_prior(shift, scale, self.specification.mean_only)
-
-    def _shrink(
-        self, batch: int, prior: Prior, standard: FloatArray, shift: FloatArray, scale: FloatArray
-    ) -> tuple[FloatArray, FloatArray, int]:
-        """Return posterior shift and scale of the pool's features [features x scans], and the steps taken."""
-        if self.specification.mean_only:
-            variance = prior.variance
-            return (variance * shift + prior.mean) / (variance + 1.0), np.ones_like(scale), 1
-        counts = np.sum(~np.isnan(standard), axis=1).astype(np.float64)
-        weight, old_shift, old_scale = counts * prior.variance, shift, scale
-        for step in range(1, MAXIMUM_ITERATIONS + 1):
-            new_shift = (weight * shift + old_scale * prior.mean) / (weight + old_scale)
-            squares = (counts - 1.0) * midvariances(standard, new_shift)
-            new_scale = (0.5 * squares + prior.rate) / (counts / 2.0 + prior.shape - 1.0)
-            change = max(_change(new_shift, old_shift), _change(new_scale, old_scale))
-            if change <= CONVERGENCE:
-                return new_shift, new_scale, step
-            if np.isnan(change):
-                break
-            old_shift, old_scale = new_shift, new_scale
-        raise HarmonizationRefused([_not_converged(self.design.batches[batch])])
-
-    def _require_estimable(self, faulty: BoolArray, where: str) -> None:
-        names = tuple(self.dataset.features[i] for i in np.flatnonzero(faulty))
-        if not names:
-            return
-        message = (
-            f"In {where} more than half of the values of {listed(names)} are equal; a robust scale cannot be "
-            "estimated. Leave these features out of the plan, or plan combat."
-        )
-        raise HarmonizationRefused([Finding("robust_scale_not_estimable", "stop", message, columns=names)])
-
-
-def _change(new: FloatArray, old: FloatArray) -> float:
-    """Return the largest change over its old value, sign and all; a value that stays 0 has not changed."""
-    difference = np.abs(new - old)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(np.where(difference == 0, 0.0, difference / old).max())
-
-
-def _not_converged(batch: str) -> Finding:
-    message = (
-        f"The empirical Bayes estimates of batch {batch} did not settle within {MAXIMUM_ITERATIONS} steps. Look at "
-        "its outliers, or run with eb off."
-    )
-    return Finding("eb_not_converged", "stop", message, batches=(batch,))

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from harmonization_app.algorithms.add_batch import add_batch
 from harmonization_app.algorithms.base import Dataset, HarmonizationRefused
 from harmonization_app.algorithms.combat import Combat
 from harmonization_app.algorithms.combat_robust import CombatRobust
-from harmonization_app.algorithms.model import save_model
+from harmonization_app.algorithms.model import load_model, save_model
 from harmonization_app.algorithms.robust import medians, midvariances
 from harmonization_app.algorithms.specification import FeaturePool, OverlapPolicy, Specification
 from harmonization_app.algorithms.verification import max_difference_sd
@@ -183,3 +184,21 @@ def test_single_feature_needs_eb_off() -> None:
         CombatRobust().fit(dataset, one)
 
     assert CombatRobust().harmonize(dataset, replace(one, eb=False)).values.shape == (55, 1)
+
+
+@pytest.mark.parametrize("change", [{}, {"eb": False}, {"mean_only": True}])
+def test_added_batch_with_a_reference_equals_fitting_all_together(change) -> None:
+    dataset, _ = _planted(outliers=0.05)
+    plan = replace(PLAN, reference_batch="B", **change)
+    new = np.array(dataset.batches) == "A"
+    known, late = dataset.select(np.flatnonzero(~new)), dataset.select(np.flatnonzero(new))
+
+    model = CombatRobust().fit(known, plan)
+    extended = load_model(save_model(add_batch(model, late)))
+
+    together = CombatRobust().harmonize(dataset, plan).values
+    added = CombatRobust().apply(extended, late).values
+    assert max_difference_sd(added, together[new], dataset.values) < 1e-12
+    assert np.array_equal(
+        CombatRobust().apply(extended, known).values, CombatRobust().apply(model, known).values
+    )
