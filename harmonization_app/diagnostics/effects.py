@@ -21,7 +21,7 @@ in_sample            {note, before, after}; each stage has
   bhattacharyya        {against, by_batch: {batch: median over features}, median, expected}
 held_out             {evaluable, reason, seed, split_by, features, fitted_after, held_out_before, held_out_after,
                      noise_floor, splits: [{fitted_after, held_out_before, held_out_after}], covariance: {evaluable,
-                     reason, before, after, expected}, classification: {before, after}}
+                     reason, before, after, expected, p_before, p_after}, classification: {before, after}}
 covariates           [{feature, covariate, before, after, batch_adjusted, preserved}] of the listed features, an
                      estimate being {value, error, low, high, t}
 covariate_effects    {errors, by_covariate: [{covariate, features, stages: {stage: {median, lowest, highest,
@@ -33,7 +33,7 @@ covariate_effects    {errors, by_covariate: [{covariate, features, stages: {stag
 group_contrast       [{covariate, level, reference, features, stages: {stage: {median, lowest, highest, significant}},
                      agreement, listed: [{feature, before, after, before_batch_adjusted}]}], in residual SD
 movers               {quantiles_sd, mean_shift_by_batch_sd, largest, turned_non_positive, cells_turned_non_positive,
-                     distribution: {edges_sd, cells}, implausible: [{code, message, cells, features, listed}]}; a mover
+                     distribution: {edges_sd, cells} of drawn features, implausible: [{code, message, cells, features, listed}]}; a mover
                      is {row, batch, feature, before, after, shift_sd}
 classification       {before, after}: {evaluable, reason, accuracy, chance, chance_95, p, scans, features, permutations}
 stability            {left_out: [{batch, median_move_sd, greatest_move_sd, expected_move_sd, reason}], reason, features,
@@ -94,6 +94,7 @@ from harmonization_app.diagnostics.subjects import Subjects, repeated_subjects
 from harmonization_app.diagnostics.within_subject import WithinSubject, measure_within_subject
 
 IN_SAMPLE_NOTE = "Tests on the fitted data look perfect whatever a method does; read the held-out figures."
+REPEATED_NOTE = " Scans repeat subjects and the tests take them as independent: read the effect sizes, not p."
 # Mixed models are refitted on few features: each takes as long as hundreds of least squares.
 MIXED_MODEL_FEATURES = 8
 
@@ -139,7 +140,7 @@ class EffectsReport:
             "repeated": _repeated(self.repeated),
             "headline": evidence,
             "in_sample": {
-                "note": IN_SAMPLE_NOTE,
+                "note": IN_SAMPLE_NOTE + (REPEATED_NOTE if self.repeated else ""),
                 "before": self.before.to_json(self.listed),
                 "after": self.after.to_json(self.listed),
             },

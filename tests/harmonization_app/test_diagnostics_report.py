@@ -103,6 +103,7 @@ def test_longitudinal_tables_are_told_as_such_and_refitted_on_few_features() -> 
     report = _diagnosed(dataset, plan, LongCombat())
 
     assert report["repeated"] == {"subjects": 60, "scans": 240, "source": "column subject"}
+    assert "take them as independent" in report["in_sample"]["note"]
     assert report["within_subject"]["by_batch"]
     assert report["held_out"]["split_by"] == "subject"
     assert report["scope"]["parts"]["held_out"]["features"] <= 8
