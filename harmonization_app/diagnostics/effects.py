@@ -33,8 +33,8 @@ covariate_effects    {errors, by_covariate: [{covariate, features, stages: {stag
 group_contrast       [{covariate, level, reference, features, stages: {stage: {median, lowest, highest, significant}},
                      agreement, listed: [{feature, before, after, before_batch_adjusted}]}], in residual SD
 movers               {quantiles_sd, mean_shift_by_batch_sd, largest, turned_non_positive, cells_turned_non_positive,
-                     distribution: {edges_sd, cells} of drawn features, implausible: [{code, message, cells, features, listed}]}; a mover
-                     is {row, batch, feature, before, after, shift_sd}
+                     distribution: {edges_sd, cells} of drawn features, implausible: [{code, message, cells, features,
+                     listed}]}; a mover is {row, batch, feature, before, after, shift_sd}
 classification       {before, after}: {evaluable, reason, accuracy, chance, chance_95, p, scans, features, permutations}
 stability            {left_out: [{batch, median_move_sd, greatest_move_sd, expected_move_sd, reason}], reason, features,
                      spike_in: {evaluable, reason, planted_sd, recovered, lowest, highest}}

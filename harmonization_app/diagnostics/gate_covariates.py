@@ -150,7 +150,9 @@ def _categorical(dataset: Labelled, covariate: Covariate) -> list[Finding]:
     texts = level_texts(dataset.covariates[name])
     missing = tuple(row for row, text in zip(dataset.rows, texts, strict=True) if text is None)
     if missing:
-        message = f"{name} is missing in {len(missing)} row(s): {listed(missing)}. Complete it, or exclude them."
+        message = (
+            f"{name} is missing in {len(missing)} row(s): {listed(missing)}. Complete it, or exclude them."
+        )
         return [Finding("missing_covariate", "stop", message, rows=missing, columns=(name,))]
     seen = {text for text in texts if text is not None}
     unknown = sorted(seen - set(covariate.levels)) if covariate.levels else []

@@ -76,10 +76,13 @@ def missing_cells(table: Labelled, cells: Cells, *, refused: bool) -> list[Findi
         return []
     rows = tuple(table.rows[i] for i in np.flatnonzero(cells.missing_rows))
     names = tuple(table.features[i] for i in cells.missing_columns)
-    message = f"{cells.missing} cell(s) are missing, in row(s) {listed(rows)} of feature(s) {listed(names)}" + (
-        "; this plan or method takes none. Complete them, or leave the rows or features out."
-        if refused
-        else "; each feature uses the scans it has, and missing cells stay missing."
+    message = (
+        f"{cells.missing} cell(s) are missing, in row(s) {listed(rows)} of feature(s) {listed(names)}"
+        + (
+            "; this plan or method takes none. Complete them, or leave the rows or features out."
+            if refused
+            else "; each feature uses the scans it has, and missing cells stay missing."
+        )
     )
     return [Finding("missing_value", "stop" if refused else "info", message, rows=rows, columns=names)]
 
