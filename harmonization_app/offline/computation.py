@@ -108,10 +108,7 @@ def _extended(models: Mapping[str, Model], dataset: Dataset, batch: str) -> Mode
             "A batch cannot be added to a model behind a phantom calibration: its scanner was not calibrated."
             " Amend the plan and fit a new version."
         )
-    rows = [index for index, label in enumerate(dataset.batches) if label == batch]
-    if not rows:
-        raise Conflict(f"The feature set has no row of batch {batch}.")
-    return add_batch(models[MAIN], dataset.select(rows))
+    return add_batch(models[MAIN], dataset, batch)
 
 
 def write_computation(folder: Path, computation: Computation) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harmonization_app.algorithms.combat import Combat
+from harmonization_app.algorithms.add_batch import explain_new_batch
 from harmonization_app.algorithms.registry import get_algorithm
 from harmonization_app.models import FeatureSet, HarmonizationRun, RunState
 from harmonization_app.permissions import require_analyst
@@ -38,11 +38,9 @@ def add_batch(
     `apply_model` raises, and Conflict where the method knows no such step.
     """
     _require_model(actor, run, feature_set)
-    if run.algorithm_version.algorithm != Combat.id:
-        raise Conflict(
-            f"A batch can be added to a ComBat model only, not to one of {run.algorithm_version.algorithm}. Amend the"
-            " plan and fit a new version."
-        )
+    algorithm = run.algorithm_version.algorithm
+    if not get_algorithm(algorithm).capabilities.new_batch:
+        raise Conflict(f"No batch can be added to a model of {algorithm}. {explain_new_batch(algorithm)}")
     if not batch.strip() or len(batch) > _LONGEST_BATCH:
         raise InvalidInput(
             "Name the new batch as the feature set does.",

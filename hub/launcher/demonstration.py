@@ -68,9 +68,11 @@ def _make(layout: Layout, services: Services, environment: dict[str, str]) -> bo
 
 
 def _logins(definition: dict[str, Any], password: str) -> str:
-    first: dict[str, str] = {}
+    people: dict[str, list[str]] = {}
     for membership in definition["memberships"]:
-        first.setdefault(membership["role"], membership["user"])
-    width = max(len(role) for role in first)
-    lines = [f"  {role.replace('_', ' '):{width}}  {user}" for role, user in first.items()]
+        people.setdefault(membership["role"], []).append(membership["user"])
+    width = max(len(role) for role in people)
+    # Two administrators lock an algorithm version; of every other role one is enough.
+    shown = {role: users if role == "trial_administrator" else users[:1] for role, users in people.items()}
+    lines = [f"  {role.replace('_', ' '):{width}}  {', '.join(users)}" for role, users in shown.items()]
     return "\n".join([f"One login per role, all with the password {password}", *lines])

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harmonization_app.algorithms.base import Dataset
+from harmonization_app.algorithms.base import Dataset, HarmonizationRefused
 from harmonization_app.algorithms.chain import ChainResult
 from harmonization_app.algorithms.combat import Combat
 from harmonization_app.algorithms.specification import Covariate, Specification
@@ -134,7 +134,7 @@ def test_a_batch_that_is_not_there_is_refused():
         "add_batch", "combat", SPECIFICATION, dataset(), models={"main": fitted}, batch="Z"
     )
 
-    with pytest.raises(Conflict, match="no row of batch Z"):
+    with pytest.raises(HarmonizationRefused, match="one batch that the model does not know"):
         offline.compute(step)
 
 
