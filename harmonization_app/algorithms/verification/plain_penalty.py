@@ -21,30 +21,62 @@ Score = Callable[[Array], Look]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Penalized:
-    """Least squares of `values` on `design` [scans x columns] with penalties [columns x columns] of `ranks`.
-
-    `surplus` columns are counted among the unpenalized that others determine.
+class WholeDesign:
+    """A design [scans x columns] made orthonormal, `columns`; what turns its weights `back` into coefficients; the
+    penalties of its columns; the logarithm of the determinant of its cross product; what of the REML score does not
+    depend on the values: `log_penalties`, the penalties' own; `ranks` of the penalties, and `surplus` columns counted
+    among the unpenalized that others determine.
     """
 
-    values: Array
-    design: Array
+    columns: Array
+    back: Array
     penalties: tuple[Array, ...]
     ranks: tuple[int, ...]
+    log_size: float
+    log_penalties: float
     surplus: int
 
+    @classmethod
+    def of(cls, design: Array, penalties: list[Array], ranks: tuple[int, ...], surplus: int) -> WholeDesign:
+        """Return the design with axes along which unpenalized and penalized columns part."""
+        columns, triangle = np.linalg.qr(design)
+        back = np.linalg.inv(triangle)
+        turned = [back.T @ own @ back for own in penalties]
+        axes = np.linalg.eigh(sum(own / np.trace(own) for own in turned))[1]
+        free = np.arange(len(axes)) < len(axes) - sum(ranks)
+        turned = [axes.T @ own @ axes for own in turned]
+        for own in turned:
+            own[free], own[:, free] = 0.0, 0.0
+        logs = [
+            np.log(np.linalg.eigvalsh(own)[-rank:]).sum() for own, rank in zip(penalties, ranks, strict=True)
+        ]
+        size = float(2 * np.log(np.abs(np.diag(triangle))).sum())
+        return cls(columns @ axes, back @ axes, tuple(turned), ranks, size, float(sum(logs)), surplus)
+
+    @property
+    def unpenalized(self) -> int:
+        return self.columns.shape[1] - sum(self.ranks)
+
+
+class Penalized:
+    """Penalized least squares of one feature's `values` on a whole design."""
+
+    def __init__(self, values: Array, design: WholeDesign) -> None:
+        self.values, self.design = values, design
+        self.shares = design.columns.T @ values
+        self.rest = float(np.sum((values - design.columns @ self.shares) ** 2))
+
     def coefficients(self, logs: Array) -> Array:
-        """Return the coefficients at the logarithms of the penalties."""
-        parts = zip(logs, self.penalties, self.ranks, strict=True)
+        """Return the coefficients of the design's own columns at the logarithms of the penalties."""
+        parts = zip(logs, self.design.penalties, self.design.ranks, strict=True)
         roots = [_root(math.exp(own) * penalty, rank) for own, penalty, rank in parts]
-        rows = np.vstack([self.design, *roots])
-        values = np.concatenate([self.values, np.zeros(len(rows) - len(self.values))])
-        return np.linalg.lstsq(rows, values, rcond=None)[0]
+        rows = np.vstack([np.eye(len(self.shares)), *roots])
+        values = np.concatenate([self.shares, np.zeros(len(rows) - len(self.shares))])
+        return np.asarray(self.design.back @ np.linalg.lstsq(rows, values, rcond=None)[0])
 
     def gcv(self) -> Score:
         """Return the GCV score as a function of the logarithms of the penalties."""
-        shares, penalties, rest, _ = self._orthonormal()
-        scans = len(self.values)
+        shares, penalties, rest, scans = self.shares, self.design.penalties, self.rest, len(self.values)
 
         def look(logs: Array) -> Look:
             scaled = [math.exp(own) * penalty for own, penalty in zip(logs, penalties, strict=True)]
@@ -72,13 +104,9 @@ class Penalized:
 
     def reml(self) -> Score:
         """Return the negative restricted log-likelihood by the logarithms of penalties and variance (last)."""
-        shares, penalties, rest, log_design = self._orthonormal()
-        scans = len(self.values)
-        left = scans - (self.design.shape[1] - sum(self.ranks)) - self.surplus
-        log_penalties = sum(
-            float(np.log(np.linalg.eigvalsh(own)[-rank:]).sum())
-            for own, rank in zip(self.penalties, self.ranks, strict=True)
-        )
+        shares, penalties, rest, scans = self.shares, self.design.penalties, self.rest, len(self.values)
+        ranks, left = self.design.ranks, scans - self.design.unpenalized - self.design.surplus
+        constant = self.design.log_size - self.design.log_penalties
 
         def look(point: Array) -> Look:
             logs, variance = point[:-1], math.exp(point[-1])
@@ -89,12 +117,10 @@ class Penalized:
             size = len(scaled)
             squares = rest + float(shares @ (shares - kept))
             score = squares / (2 * variance) + left / 2 * math.log(2 * math.pi * variance)
-            score += 0.5 * (
-                np.linalg.slogdet(inner)[1] + log_design - log_penalties - np.dot(self.ranks, logs)
-            )
+            score += 0.5 * (np.linalg.slogdet(inner)[1] + constant - np.dot(ranks, logs))
             roughness = np.array([kept @ own @ kept for own in scaled]) / variance
             traces = np.array([float(np.trace(inverse @ own)) for own in scaled])
-            gradient = np.append(roughness + traces - self.ranks, left - squares / variance) / 2
+            gradient = np.append(roughness + traces - ranks, left - squares / variance) / 2
             hessian = np.zeros((size + 1, size + 1))
             for j, k in np.ndindex(size, size):
                 hessian[j, k] = (j == k) * (roughness[j] + traces[j])
@@ -107,21 +133,6 @@ class Penalized:
 
         return look
 
-    def _orthonormal(self) -> tuple[Array, list[Array], float, float]:
-        """Return projections, penalties of the orthonormal design, squares left over, log determinant."""
-        columns, triangle = np.linalg.qr(self.design)
-        back = np.linalg.inv(triangle)
-        shares = columns.T @ self.values
-        rest = float(np.sum((self.values - columns @ shares) ** 2))
-        size = float(2 * np.log(np.abs(np.diag(triangle))).sum())
-        penalties = [back.T @ own @ back for own in self.penalties]
-        axes = np.linalg.eigh(sum(own / np.trace(own) for own in penalties))[1]
-        free = np.arange(len(axes)) < len(axes) - sum(self.ranks)
-        turned = [axes.T @ own @ axes for own in penalties]
-        for own in turned:
-            own[free], own[:, free] = 0.0, 0.0
-        return axes.T @ shares, turned, rest, size
-
 
 def least(problem: Penalized, criterion: str) -> Array:
     """Return the logarithm of the one penalty at the least score, by a grid and a bracketed root of the slope."""
@@ -132,7 +143,7 @@ def least(problem: Penalized, criterion: str) -> Array:
         def score(logs: Array) -> Look:
             # At the best variance for this penalty the squares over the variance equal what is left of the scans.
             start = both(np.append(logs, 0.0))
-            spare = len(problem.values) - problem.design.shape[1] + sum(problem.ranks) - problem.surplus
+            spare = len(problem.values) - problem.design.unpenalized - problem.design.surplus
             return both(np.append(logs, math.log(2 * start[2][-1, -1] / spare)))
 
     grid = np.arange(-28.0, 32.0, 0.25)

@@ -17,7 +17,13 @@ from harmonization_app.algorithms.verification.coding import plain_batches, plai
 from harmonization_app.algorithms.verification.inputs import PLAIN_SPECIFICATION, case_input
 from harmonization_app.algorithms.verification.methods import Input
 from harmonization_app.algorithms.verification.plain import Modes, Setting, plain_fit
-from harmonization_app.algorithms.verification.plain_penalty import Penalized, gcv_steps, least, reml_steps
+from harmonization_app.algorithms.verification.plain_penalty import (
+    Penalized,
+    WholeDesign,
+    gcv_steps,
+    least,
+    reml_steps,
+)
 from harmonization_app.algorithms.verification.pooled import Correction, correct_pools, pool_columns
 
 MOST_KNOTS = 2000
@@ -62,7 +68,7 @@ def compute(fitted: Dataset, specification: Specification, scans: Dataset) -> Co
         seed=specification.seed,
     )
     design = _design(fitted, specification, fitted, smooths)
-    solve = _Solve(specification, list(smooths.values()), design.shape[1])
+    solve = _Solve(specification, list(smooths.values()))
     batches, pools = plain_batches(fitted, specification), pool_columns(fitted, specification)
     fit = plain_fit(fitted.values, batches, design, pools, modes, solve)
     own = _design(scans, specification, fitted, smooths)
@@ -73,11 +79,11 @@ def compute(fitted: Dataset, specification: Specification, scans: Dataset) -> Co
 class _Solve:
     """Penalized least squares of one feature, in the place of plain least squares."""
 
-    def __init__(self, specification: Specification, smooths: list[_Smooth], columns: int) -> None:
+    def __init__(self, specification: Specification, smooths: list[_Smooth]) -> None:
         self.options = {"penalty": "gcv", "search": "mgcv", **specification.options}
         self.smooths = smooths
         self.surplus = int(any(covariate.kind == "categorical" for covariate in specification.covariates))
-        self.first = columns - sum(len(smooth.penalty) for smooth in smooths)
+        self.whole: WholeDesign | None = None
         self.start = _common_start(smooths)
 
     def __call__(
@@ -85,19 +91,11 @@ class _Solve:
     ) -> tuple[float, FloatArray, float]:
         levels = setting.levels
         indicators = (setting.labels[:, None] == np.array(levels)).astype(float)
-        covariates = setting.scaled * setting.width + setting.middle
-        penalties, at = [], len(levels) + self.first
-        size = len(levels) + covariates.shape[1]
-        for smooth in self.smooths:
-            whole = np.zeros((size, size))
-            whole[at : at + len(smooth.penalty), at : at + len(smooth.penalty)] = smooth.penalty
-            penalties.append(whole)
-            at += len(smooth.penalty)
-        ranks = tuple(len(smooth.penalty) - 1 for smooth in self.smooths)
+        design = np.hstack([indicators, setting.scaled * setting.width + setting.middle])
+        if self.whole is None:
+            self.whole = self._whole(design)
         level = float(column.mean())
-        design = np.hstack([indicators, covariates])
-        exact = self.options["search"] == "least"
-        problem = Penalized(column - level, design, tuple(penalties), ranks, 0 if exact else self.surplus)
+        problem = Penalized(column - level, self.whole)
         coefficients = problem.coefficients(self._search(problem))
         intercepts, slopes = coefficients[: len(levels)], coefficients[len(levels) :]
         residuals = problem.values - design @ coefficients
@@ -108,6 +106,19 @@ class _Solve:
             mean = float(intercepts[levels.index(reference)])
             variance = float(np.mean(residuals[setting.labels == reference] ** 2))
         return mean + level + float(setting.middle @ slopes), slopes * setting.width, variance**0.5
+
+    def _whole(self, design: FloatArray) -> WholeDesign:
+        """Return the design of all features; there are no missing values."""
+        penalties, size = [], design.shape[1]
+        at = size - sum(len(smooth.penalty) for smooth in self.smooths)
+        for smooth in self.smooths:
+            whole = np.zeros((size, size))
+            whole[at : at + len(smooth.penalty), at : at + len(smooth.penalty)] = smooth.penalty
+            penalties.append(whole)
+            at += len(smooth.penalty)
+        ranks = tuple(len(smooth.penalty) - 1 for smooth in self.smooths)
+        surplus = 0 if self.options["search"] == "least" else self.surplus
+        return WholeDesign.of(design, penalties, ranks, surplus)
 
     def _search(self, problem: Penalized) -> FloatArray:
         if self.options["search"] == "least":
