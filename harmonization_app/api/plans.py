@@ -72,9 +72,10 @@ class PlanViewSet(ComparisonMixin, mixins.ListModelMixin, mixins.RetrieveModelMi
     @extend_schema(request=PlanCheckSerializer, responses=GateSerializer)
     @action(detail=True, methods=["post"])
     def check(self, request: Request, pk: Any = None) -> Response:
+        plan = self.get_object()
         data = validated(PlanCheckSerializer, request)
         features = visible_or_refuse(FeatureSet, request.user, data["feature_set"], "feature_set")
-        findings = plan_services.check_plan(actor=request.user, plan=self.get_object(), feature_set=features)
+        findings = plan_services.check_plan(actor=request.user, plan=plan, feature_set=features)
         return Response({"passes": not stops(findings), "findings": [item.to_json() for item in findings]})
 
     @extend_schema(request=SignedSerializer, responses=PlanSerializer)

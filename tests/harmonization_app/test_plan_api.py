@@ -1,0 +1,127 @@
+"""What the API says of plans, their gate and their runs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from harmonization_cases import job_context, plan_document
+from image_cases import epochs_of_a_scanner, image
+from rest_framework.test import APIClient
+
+from harmonization_app.models import HarmonizationRun
+from harmonization_app.services import run_execution
+from hub.core.models import Job
+from sites_app.models import Role
+from tests.factories.sites_app import MembershipFactory, TrialFactory
+
+API = "/api/v1"
+
+
+@pytest.fixture
+def api(people):
+    return logged_in(people.statistician)
+
+
+def logged_in(user):
+    client = APIClient()
+    client.force_authenticate(user)
+    return client
+
+
+def post(client, path, body):
+    return client.post(f"{API}/{path}", body, format="json")
+
+
+def saved(api, trial, **changes):
+    document = plan_document(**changes)
+    answer = post(api, "harmonization-plans/", {"trial": str(trial.pk), "document": document})
+    assert answer.status_code == 201, answer.json()
+    return answer.json()["id"]
+
+
+def test_a_check_shows_what_the_plan_makes_of_images_and_scanners(trial, features, api) -> None:
+    batch = features.rows[0]["batch"]
+    rows = [item["row"] for item in features.rows if item["batch"] == batch]
+    first, second = epochs_of_a_scanner(trial, "A", "B")
+    image(trial, rows[0], epoch=first)
+    image(trial, rows[1], epoch=second)
+    image(trial, rows[2], protocol_outcome="deviant")
+    plan = saved(api, trial, image_rows={"series": ["t1"]}, scanner_changes="keep")
+
+    answer = post(api, f"harmonization-plans/{plan}/check/", {"feature_set": str(features.pk)}).json()
+
+    found = {item["code"]: item for item in answer["findings"]}
+    assert answer["passes"] is False
+    assert found["deviant_rows_unplanned"]["rows"] == [rows[2]]
+    assert found["scanner_change_kept"]["batches"] == [batch]
+    assert found["memory"]["severity"] == "info"
+
+
+def test_each_fault_of_a_plan_is_named_by_its_pointer(trial, api) -> None:
+    document = plan_document(
+        sensitivity=[{"kind": "algorithm", "algorithm": "longcombat"}], calibration={"parameters": {}}
+    )
+
+    answer = post(api, "harmonization-plans/", {"trial": str(trial.pk), "document": document})
+
+    body = answer.json()
+    assert (answer.status_code, body["code"]) == (400, "plan_invalid")
+    assert {"/sensitivity/0/parameters/subject", "/calibration/parameters/time"} <= {
+        item["field"] for item in body["errors"]
+    }
+
+
+def test_a_run_tells_its_memory_and_what_it_decided_on_rows(trial, features, api) -> None:
+    row = features.rows[0]["row"]
+    image(trial, row, qc_outcome="fail")
+    body = {"feature_set": str(features.pk), "specification": plan_document(sensitivity=[])}
+
+    started = post(api, "harmonization-runs/", body)
+    run_execution.execute_run(job_context(), run_id=started.json()["id"])
+    run = api.get(f"{API}/harmonization-runs/{started.json()['id']}/").json()
+
+    assert started.status_code == 202
+    assert 0 < started.json()["estimate"]["bytes"] <= started.json()["estimate"]["limit_bytes"]
+    assert run["row_decisions"]["excluded"] == {row: "failed QC: t1"}
+    assert run["row_decisions"]["without_images"] == len(features.rows) - 1
+
+
+def test_a_run_over_the_memory_limit_is_a_problem_and_no_run(features, api, settings) -> None:
+    settings.HUB_RUN_MEMORY_LIMIT_MB = 10
+    body = {"feature_set": str(features.pk), "specification": plan_document()}
+
+    answer = post(api, "harmonization-runs/", body)
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "run_too_large")
+    assert "10 MB are allowed" in answer.json()["detail"]
+    assert HarmonizationRun.objects.count() == 0
+    assert Job.objects.count() == 0
+
+
+def test_people_of_another_trial_learn_nothing_of_images_by_checking(trial, features, api) -> None:
+    image(trial, features.rows[0]["row"], protocol_outcome="deviant")
+    plan = saved(api, trial)
+    other = TrialFactory()
+    stranger = logged_in(MembershipFactory(trial=other, role=Role.STATISTICIAN).user)
+
+    own = saved(stranger, other)
+    there = post(stranger, f"harmonization-plans/{plan}/check/", {"feature_set": str(features.pk)})
+    here = post(stranger, f"harmonization-plans/{own}/check/", {"feature_set": str(features.pk)})
+
+    assert there.status_code == 404
+    assert here.status_code in (400, 404)
+    for answer in (there, here):
+        assert features.rows[0]["row"] not in json.dumps(answer.json())
+
+
+def test_a_coordinator_of_one_site_cannot_check_a_plan(trial, features, api, people) -> None:
+    plan = saved(api, trial)
+
+    answer = post(
+        logged_in(people.coordinator),
+        f"harmonization-plans/{plan}/check/",
+        {"feature_set": str(features.pk)},
+    )
+
+    assert answer.status_code == 404
