@@ -19,6 +19,8 @@ from harmonization_app.diagnostics.stability import Stability
 IN_SAMPLE_LABEL = "in-sample: always looks perfect"
 # Share of what is above expectation that must go for a batch effect to be called mostly removed, or partly.
 MOSTLY, PARTLY = 0.75, 0.25
+HARDLY = 0.1
+HALF_NOTE = " It was learnt from half of the scans here; how much better all of them do is not seen."
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def _repeated_split(held_out: HeldOut) -> list[Evidence]:
     sentence = (
         f"In {held_out.split_by}s the method was not fitted on, batch told {before:.1%} of a feature's variance before "
         f"and {after:.1%} after, in the median feature; {floor:.1%} is to be expected of batches that do not differ. "
-        f"{_verdict(before, after, floor)}"
+        f"{_verdict(before, after, floor)}{'' if _mostly_gone(before, after, floor) else HALF_NOTE}"
     )
     return [
         Evidence(
@@ -175,11 +177,15 @@ def _in_sample(before: BatchSummary, after: BatchSummary) -> Evidence:
 def _verdict(before: float, after: float, expected: float) -> str:
     """Return how much of what was above expectation is gone, in words."""
     above = before - expected
-    if above <= 0.1 * expected:
+    if above <= HARDLY * expected:
         return "There was hardly a batch effect to remove."
-    gone = (before - after) / above
-    if gone >= MOSTLY:
+    if _mostly_gone(before, after, expected):
         return "Most of the batch effect is gone."
+    gone = (before - after) / above
     if gone >= PARTLY:
         return f"About {min(gone, 1.0):.0%} of the batch effect is gone; the rest remains."
     return "The batch effect remains." if gone > -PARTLY else "The batch effect became larger."
+
+
+def _mostly_gone(before: float, after: float, expected: float) -> bool:
+    return before - after >= MOSTLY * (before - expected)
