@@ -35,20 +35,23 @@ from harmonization_app.algorithms.base import (
     FloatArray,
     HarmonizationRefused,
     IntArray,
+    Severity,
 )
 from harmonization_app.algorithms.design import build_design, code_covariates
 from harmonization_app.algorithms.direct import WITHOUT_EB, DirectMethod
 from harmonization_app.algorithms.model import Model
 from harmonization_app.algorithms.options import read_options
 from harmonization_app.algorithms.specification import Specification, method_schema
+from harmonization_app.algorithms.spread import without_spread
 from harmonization_app.algorithms.surrogate import Surrogates, variance_explained
 from harmonization_app.algorithms.surrogate_pools import Estimate, estimate_pools, pool_columns
 from harmonization_app.diagnostics.wording import listed
 
 # Below the first the local false discovery rates mean nothing, below the second they are uncertain.
 LEAST_FEATURES, FEW_FEATURES = 10, 50
-# Part of a surrogate variable that the covariates explain: told above the first, refused above the second.
-WARN_EXPLAINED_ABOVE, STOP_EXPLAINED_ABOVE = 0.25, 0.95
+# Part of a surrogate variable that the covariates explain, and of the features' variance that the surrogate variables
+# hold: told above these, refused above the last.
+WARN_EXPLAINED_ABOVE, WARN_REMOVED_ABOVE, STOP_ABOVE = 0.25, 0.5, 0.95
 # The arrays of a pool's Surrogates, in their order.
 LEARNT = ("centre", "middle", "slopes", "loadings", "effects")
 # Change of a feature's weight in the last round below which the weights have settled.
@@ -124,6 +127,7 @@ class SurrogateVariables(DirectMethod):
     )
     source_modules: ClassVar[tuple[str, ...]] = (
         *DirectMethod.source_modules,
+        "harmonization_app.algorithms.spread",
         "harmonization_app.algorithms.surrogate",
         "harmonization_app.algorithms.surrogate_pools",
         "harmonization_app.algorithms.sva",
@@ -216,7 +220,10 @@ def _check_pools(dataset: Dataset, specification: Specification, options: Mappin
                 "standardize, or a pool for each unit."
             )
             findings.append(Finding("mixed_units_in_pool", "stop", message))
-        if len(columns) < LEAST_FEATURES:
+        unmeasured = without_spread(dataset, columns)
+        if unmeasured:
+            findings.append(unmeasured)
+        elif len(columns) < LEAST_FEATURES:
             message = (
                 f"Pool {pool} has {len(columns)} varying feature(s); at least {LEAST_FEATURES} are needed."
             )
@@ -242,13 +249,24 @@ def _describe(estimate: Estimate, dataset: Dataset, specification: Specification
         )
         findings.append(Finding("weights_not_settled", "warn", message))
     covariates = build_design(dataset, specification).covariates
-    scores = own.factors(dataset.values[:, estimate.columns], covariates)
-    worst = float(variance_explained(scores, covariates).max())
-    if worst > WARN_EXPLAINED_ABOVE:
+    values = dataset.values[:, estimate.columns]
+    scores = own.factors(values, covariates)
+    followed = float(variance_explained(scores, covariates).max())
+    if followed > WARN_EXPLAINED_ABOVE:
         message = (
-            f"Pool {pool}: the covariates explain {worst:.0%} of a surrogate variable; what it removes and what they "
+            f"Pool {pool}: the covariates explain {followed:.0%} of a surrogate variable; what it removes and what they "
             "preserve can hardly be told apart."
         )
-        severity = "stop" if worst > STOP_EXPLAINED_ABOVE else "warn"
-        findings.append(Finding("surrogate_follows_covariates", severity, message))  # type: ignore[arg-type]
+        findings.append(Finding("surrogate_follows_covariates", _severity(followed), message))
+    held = float(variance_explained(values, scores).mean())
+    if held > WARN_REMOVED_ABOVE:
+        message = (
+            f"Pool {pool}: its surrogate variables hold {held:.0%} of the variance of a feature on average; little is "
+            "left when they are removed. Plan fewer factors, or pools of less alike features."
+        )
+        findings.append(Finding("surrogates_hold_most", _severity(held), message))
     return findings
+
+
+def _severity(share: float) -> Severity:
+    return "stop" if share > STOP_ABOVE else "warn"

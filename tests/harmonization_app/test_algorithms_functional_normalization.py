@@ -252,3 +252,11 @@ def test_constant_control_is_refused() -> None:
 
     with pytest.raises(HarmonizationRefused, match="region_1"):
         FunctionalNormalization().fit(dataset.with_values(values), replace(PLAN, options=CONTROL_PLAN))
+
+
+@pytest.mark.parametrize("factor", [1e200, 1e-200])
+def test_values_beyond_computing_are_refused(factor) -> None:
+    dataset, _ = _planted(17)
+
+    with pytest.raises(HarmonizationRefused, match="give them in another unit|residual variance"):
+        FunctionalNormalization().fit(dataset.with_values(dataset.values * factor), PLAN)

@@ -224,6 +224,16 @@ def test_residuals_of_a_new_scan_use_its_own_covariates() -> None:
     np.testing.assert_allclose(after - before, np.broadcast_to(slopes, after.shape), rtol=0, atol=1e-10)
 
 
+def test_features_that_are_all_the_same_are_refused() -> None:
+    dataset, _ = _planted(16)
+    values = dataset.values[:, [80]] * np.linspace(1, 2, FEATURES)
+
+    with pytest.raises(HarmonizationRefused, match="surrogate variables hold 98% of the variance"):
+        SurrogateVariables().fit(
+            dataset.with_values(values), replace(PLAN, options={"factors": 1, "factors_from": "residuals"})
+        )
+
+
 def test_few_features_are_refused_or_told() -> None:
     dataset, _ = _planted(13)
 
@@ -267,3 +277,11 @@ def test_local_false_discovery_rate_rises_with_p() -> None:
     assert (np.diff(rates[np.argsort(p)]) >= 0).all()
     assert rates.max() <= 1
     assert rates[800:].mean() < 0.4 < 0.7 < rates[:800].mean()
+
+
+@pytest.mark.parametrize("factor", [1e200, 1e-200])
+def test_values_beyond_computing_are_refused(factor) -> None:
+    dataset, _ = _planted(17)
+
+    with pytest.raises(HarmonizationRefused, match="give them in another unit|residual variance"):
+        SurrogateVariables().fit(dataset.with_values(dataset.values * factor), PLAN)
