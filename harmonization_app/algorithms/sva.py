@@ -254,8 +254,8 @@ def _describe(estimate: Estimate, dataset: Dataset, specification: Specification
     followed = float(variance_explained(scores, covariates).max())
     if followed > WARN_EXPLAINED_ABOVE:
         message = (
-            f"Pool {pool}: the covariates explain {followed:.0%} of a surrogate variable; what it removes and what they "
-            "preserve can hardly be told apart."
+            f"Pool {pool}: the covariates explain {followed:.0%} of a surrogate variable; what it removes and what "
+            "they preserve can hardly be told apart."
         )
         findings.append(Finding("surrogate_follows_covariates", _severity(followed), message))
     held = float(variance_explained(values, scores).mean())
