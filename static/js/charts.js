@@ -1,6 +1,7 @@
 // Charts marked data-chart="id": options come as JSON in <script type="application/json" id="id">.
 // Colours named "tone:good" and the like follow the theme.
 const drawn = new Map();
+const NARROW_PX = 480;
 
 function tone(name) {
   const variable = name === "surface" ? "--hub-surface" : `--tone-${name}`;
@@ -16,6 +17,19 @@ function resolve(value) {
   return value;
 }
 
+// On a phone row names leave room for the data, the axis shows fewer numbers, and a legend scrolls.
+function fitted(options, width) {
+  if (width >= NARROW_PX) return options;
+  const label = (axis) => ({ ...axis.axisLabel, hideOverlap: axis.type === "value" });
+  const short = (axis) => (axis.type === "category" ? { ...label(axis), width: 120, overflow: "truncate" } : label(axis));
+  const axis = (given) =>
+    ({ ...given, axisLabel: short(given), splitNumber: 3, nameTextStyle: { width: width - 60, overflow: "truncate" } });
+  const fit = { ...options };
+  for (const name of ["xAxis", "yAxis"]) if (options[name] && !Array.isArray(options[name])) fit[name] = axis(options[name]);
+  if (options.legend) fit.legend = { ...options.legend, type: "scroll" };
+  return fit;
+}
+
 function draw(element) {
   const source = document.getElementById(element.dataset.chart);
   if (!source || !window.echarts) return;
@@ -23,7 +37,7 @@ function draw(element) {
   const dark = document.documentElement.dataset.bsTheme === "dark";
   const chart = window.echarts.init(element, dark ? "dark" : null, { renderer: "svg" });
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  chart.setOption({ backgroundColor: "transparent", animation: !still, ...resolve(JSON.parse(source.textContent)) });
+  chart.setOption({ backgroundColor: "transparent", animation: !still, ...fitted(resolve(JSON.parse(source.textContent)), element.clientWidth) });
   chart.on("click", (point) => {
     if (point.data?.href) window.location.assign(point.data.href);
   });
