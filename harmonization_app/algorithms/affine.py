@@ -10,7 +10,7 @@ from scipy.linalg.blas import dgemm
 from harmonization_app.algorithms.base import FloatArray
 from harmonization_app.algorithms.least_squares import Grouping
 
-CHUNK_FEATURES = 2048
+CHUNK_FEATURES = 4096
 CHUNK_CELLS = 1 << 17
 
 
@@ -50,10 +50,11 @@ def apply_affine(
     """
     result = np.empty_like(values)
     weights = np.hstack([scaled_covariates, np.ones((len(values), 1))])
-    for start in range(0, values.shape[1], CHUNK_FEATURES):
-        block = slice(start, min(start + CHUNK_FEATURES, values.shape[1]))
-        height = max(1, CHUNK_CELLS // (block.stop - block.start))
-        for batch, first, last in grouping.spans():
+    features = values.shape[1]
+    for batch, first, last in grouping.spans():
+        for start in range(0, features, CHUNK_FEATURES):
+            block = slice(start, min(start + CHUNK_FEATURES, features))
+            height = max(1, CHUNK_CELLS // (block.stop - block.start))
             slope, added = effects.line(batch, block)
             unchanged = not np.any(added) and bool(np.all(slope == 1.0))
             for top in range(first, last, height):

@@ -21,6 +21,8 @@ from harmonization_app.algorithms.base import FloatArray, IntArray
 BLOCK_CELLS = 1 << 17
 SINGULAR_RATIO = 1e-10
 NARROWEST_BLOCK, WIDEST_BLOCK = 128, 2048
+# Wider than any tile of a BLAS kernel and a multiple of them: a column's place in its tile stays the same.
+WIDTH_UNIT = 64
 # Residual squares smaller than this part of the centred squares are summed from the residuals themselves: as the
 # difference of two near numbers they would lose more than one digit.
 CANCELLED_RATIO = 1.0 / 16.0
@@ -106,7 +108,7 @@ def blocks(columns: int, rows: int, cells: int = BLOCK_CELLS) -> Iterator[slice]
 def block_width(grouping: Grouping) -> int:
     """Return the features a chunk takes together; results are bitwise alike where blocks begin at its multiples."""
     largest = int(grouping.counts.max(initial=1))
-    return min(max(BLOCK_CELLS // largest, NARROWEST_BLOCK), WIDEST_BLOCK)
+    return min(max(BLOCK_CELLS // largest, NARROWEST_BLOCK), WIDEST_BLOCK) // WIDTH_UNIT * WIDTH_UNIT
 
 
 def covariate_basis(covariates: FloatArray, grouping: Grouping) -> Basis:
