@@ -3,8 +3,9 @@
 mgcv stops a search once a step changes the score little, so that its penalties lie near a least score, now and
 then at a local one, and depend on the units of the values in the last digits. A result that shall equal mgcv's
 must take the same steps: for GCV those of Wood, J Am Stat Assoc 99:673 (2004), for REML those of Wood, J R Stat
-Soc B 73:3 (2011), with the constants of mgcv 1.8-41. Of 34 features of a published case and both criteria, the
-logarithms of all penalties agree with mgcv's within 1e-9 and the numbers of steps are equal.
+Soc B 73:3 (2011), with the constants of mgcv 1.8-41. Held against mgcv itself: on a published case (34 features, both
+criteria) the logarithms of all penalties agree within 1e-9; on 300 simulated features of 1,000 scans and 20 batches
+within 6e-9 for REML and 5e-7 for GCV, whose last step mgcv takes or leaves by rounding.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from harmonization_app.algorithms.penalty import Derivatives, Problem, gcv_many,
 from harmonization_app.algorithms.penalty_start import Start
 
 EPSILON = float(np.finfo(np.float64).eps)
+# Scores nearer than this part of their size are alike: mgcv lets rounding decide there, which no two machines share.
+ROUNDING = 1e-14
 LONGEST_STEP = 5.0
 
 GCV_TOLERANCE = 1e-7
-GCV_FLAT = 1e-4
 GCV_HALVINGS = 15
 GCV_STEPS = 400
-GCV_PASSES = 200
 
 REML_TOLERANCE = 1e-6
 REML_LONGEST_DESCENT = 2.0
@@ -45,7 +46,7 @@ EvaluateMany = Callable[[Sequence[int], Sequence[FloatArray]], list[Derivatives]
 
 def gcv_search(problem: Problem, start: Start) -> FloatArray:
     """Return the logarithms of the penalties [smooths x features] by GCV."""
-    searches = [_gcv_passes(start.log_penalties) for _ in range(problem.signals.shape[1])]
+    searches = [_gcv_descent(start.log_penalties) for _ in range(problem.signals.shape[1])]
     return _run(searches, lambda features, points: gcv_many(problem, features, points))
 
 
@@ -72,20 +73,6 @@ def _run(searches: Sequence[Search], evaluate: EvaluateMany) -> FloatArray:
     return np.stack([found[feature] for feature in range(len(searches))], axis=1)
 
 
-def _gcv_passes(start: FloatArray) -> Search:
-    """Descend, and again from the start or from where the score is not flat, until it no longer changes."""
-    point = yield from _gcv_descent(start)
-    for _ in range(GCV_PASSES):
-        end = yield point
-        flat = np.abs(end.gradient) < GCV_FLAT * (1.0 + abs(end.score))
-        if flat.all():
-            break
-        point = yield from _gcv_descent(np.where(flat, start, point))
-        if abs((yield point).score - end.score) < GCV_TOLERANCE * end.score:
-            break
-    return point
-
-
 def _gcv_descent(start: FloatArray) -> Search:
     """Return the end of Newton steps from `start`, of steepest descent where the score bends down."""
     point, here = start, (yield start)
@@ -105,7 +92,7 @@ def _gcv_descent(start: FloatArray) -> Search:
         stride[smooth] = 2.0 if slope < 0 else -2.0
         for _ in range(5):
             score = (yield point + stride).score
-            if score >= best:
+            if score >= best * (1.0 - ROUNDING):
                 break
             point, best = point + stride, score
     return point
@@ -114,7 +101,7 @@ def _gcv_descent(start: FloatArray) -> Search:
 def _gcv_step(
     point: FloatArray, here: Derivatives, best: float
 ) -> Steps[tuple[FloatArray, Derivatives] | None]:
-    """Return the next point with its score, lower than `best`; None when 14 halvings find none."""
+    """Return the next point with its score, not above `best`; None when 14 halvings find none."""
     descent = -here.gradient / np.abs(here.gradient).max()
     values, vectors = _axes(here.hessian)
     newton = not bool(np.any(values < 0))
@@ -125,7 +112,7 @@ def _gcv_step(
         if attempt == 4 and newton:
             step = descent
         trial = yield point + step
-        if trial.score < best:
+        if trial.score < best * (1.0 + ROUNDING):
             return point + step, trial
         step = step / 2.0
     return None
@@ -160,12 +147,12 @@ class _Descent:
         self.here = yield point
 
     def trial(self, step: FloatArray) -> Steps[tuple[float, float]]:
-        """Return the score after `step`, and how far the quadratic model misses its change (1: wholly)."""
+        """Return the change of the score by `step`, and how far the quadratic model misses it (1: wholly)."""
         score = (yield self.point + step).score
         expected = float(self.here.gradient @ step + 0.5 * step @ self.here.hessian @ step)
-        change = score - self.here.score
+        change = score - self.here.score - ROUNDING * self.scale
         greatest = max(abs(expected), abs(change)) + self.scale * REML_TOLERANCE
-        return score, abs(expected - change) / greatest
+        return change, abs(expected - change) / greatest
 
 
 def _reml_descent(start: FloatArray, constant: float) -> Search:
@@ -208,8 +195,8 @@ def _newton_step(walk: _Descent, active: npt.NDArray[np.bool_]) -> tuple[FloatAr
 
 def _reml_step(walk: _Descent, step: FloatArray, definite: bool) -> Steps[bool]:
     """Move by `step`, shortened or turned downhill where it does not serve; return whether none did."""
-    score, misfit = yield from walk.trial(step)
-    served = score < walk.here.score and misfit < REML_MISFIT
+    change, misfit = yield from walk.trial(step)
+    served = change < 0 and misfit < REML_MISFIT
     halvings, turned = 0, False
     while not served and halvings < REML_HALVINGS:
         if halvings == 3 and walk.step < 10:
@@ -217,19 +204,19 @@ def _reml_step(walk: _Descent, step: FloatArray, definite: bool) -> Steps[bool]:
             step = -walk.here.gradient * (length / float(np.linalg.norm(walk.here.gradient)))
         else:
             step = step / 2.0
-        score, misfit = yield from walk.trial(step)
-        served = score < walk.here.score and (halvings > 4 or misfit < REML_MISFIT)
+        change, misfit = yield from walk.trial(step)
+        served = change < 0 and (halvings > 4 or misfit < REML_MISFIT)
         halvings += not served
     if not (definite or turned):
-        step = yield from _better_of(walk, step, score)
+        step = yield from _better_of(walk, step, change)
         served = True
     if served:
         yield from walk.move(walk.point + step)
     return halvings == REML_HALVINGS
 
 
-def _better_of(walk: _Descent, step: FloatArray, score: float) -> Steps[FloatArray]:
-    """Return `step` or, where its score is lower, the best halving of a step of steepest descent."""
+def _better_of(walk: _Descent, step: FloatArray, change: float) -> Steps[FloatArray]:
+    """Return `step`, which brings `change`, or the best halving of steepest descent where that brings more."""
     descent = -2.0 * walk.here.gradient / np.abs(walk.here.gradient).max()
     best, chosen = math.inf, descent
     for _ in range(40):
@@ -237,6 +224,6 @@ def _better_of(walk: _Descent, step: FloatArray, score: float) -> Steps[FloatArr
         own, misfit = yield from walk.trial(descent)
         if math.isinf(best) or (own <= best and misfit < REML_MISFIT):
             best, chosen = own, descent
-        if best < walk.here.score and own > best:
+        if best < 0 and own > best:
             break
-    return chosen if best < score else step
+    return chosen if best < change else step

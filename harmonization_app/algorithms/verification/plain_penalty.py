@@ -159,18 +159,8 @@ def least(problem: Penalized, criterion: str) -> Array:
 
 
 def gcv_steps(score: Score, start: Array) -> Array:
-    """Return where mgcv's search by GCV ends: a descent, begun again until the score no longer changes."""
-    end = _gcv_descent(score, start)
-    while True:
-        value, gradient, _, _ = score(end)
-        flat = np.abs(gradient) < 1e-4 * (1 + abs(value))
-        again = end if flat.all() else _gcv_descent(score, np.where(flat, start, end))
-        if flat.all() or abs(score(again)[0] - value) < 1e-7 * value:
-            return again
-        end = again
-
-
-def _gcv_descent(score: Score, point: Array) -> Array:
+    """Return where mgcv's search by GCV ends: Newton steps, then strides of two while the score falls."""
+    point = start
     best, gradient, hessian, _ = score(point)
     gain, count = 1e10, 1
     while True:
@@ -183,7 +173,7 @@ def _gcv_descent(score: Score, point: Array) -> Array:
         for attempt in range(14):
             step = downhill if attempt == 3 and bends_up else step
             value = score(point + step)[0]
-            if value < best:
+            if value - best < 1e-14 * best:
                 point, gain, best, found = point + step, best - value, value, True
                 break
             step = step / 2
@@ -195,7 +185,7 @@ def _gcv_descent(score: Score, point: Array) -> Array:
         stride = np.eye(len(point))[axis] * (2.0 if gradient[axis] < 0 else -2.0)
         for _ in range(5):
             value = score(point + stride)[0]
-            if not value < best:
+            if value - best >= -1e-14 * best:
                 break
             point, best = point + stride, value
     return point
@@ -241,7 +231,7 @@ def _reml_step(
     step = step * min(1.0, 5.0 / np.max(np.abs(step)))
 
     def tried(step: Array) -> tuple[float, bool]:
-        change = score(point + step)[0] - value
+        change = score(point + step)[0] - value - 1e-14 * scale
         model = float(gradient @ step + step @ hessian @ step / 2)
         return change, abs(model - change) < 0.8 * (max(abs(model), abs(change)) + 1e-6 * scale)
 
