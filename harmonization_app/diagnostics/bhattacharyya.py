@@ -17,6 +17,7 @@ from harmonization_app.diagnostics.regression import regress
 
 # Median of chi squared with two degrees of freedom.
 MEDIAN_CHI2 = 1.386294
+FEWEST_SCANS = 2
 
 
 def bhattacharyya(
@@ -30,23 +31,24 @@ def bhattacharyya(
 
     `values` are complete and vary. None where a batch has fewer than two scans or no spread.
     """
-    indicators = np.eye(len(batches))[codes]
-    centred = covariates - covariates.mean(axis=0)
-    fit = regress(np.hstack([indicators, centred]), values)
-    adjusted = values - centred @ fit.coefficients[len(batches) :]
+    by_batch: dict[str, float | None] = {batch: None for batch in batches if batch != reference}
+    large = np.flatnonzero(np.bincount(codes, minlength=len(batches)) >= FEWEST_SCANS)
+    kept = np.isin(codes, large)
+    names = [batches[int(code)] for code in large]
+    indicators = (codes[kept, None] == large).astype(np.float64)
+    centred = covariates[kept] - covariates[kept].mean(axis=0)
+    fit = regress(np.hstack([indicators, centred]), values[kept])
+    adjusted = values[kept] - centred @ fit.coefficients[len(names) :]
     adjusted = adjusted - adjusted.mean(axis=0)
     counts = indicators.sum(axis=0)
     sums, squares = indicators.T @ adjusted, indicators.T @ adjusted**2
-    by_batch: dict[str, float | None] = {}
     expected = []
-    for code, batch in enumerate(batches):
-        if batch == reference:
-            continue
+    for code, batch in enumerate(names):
         other = (
-            [batches.index(reference)]
-            if reference in batches
-            else [i for i in range(len(batches)) if i != code]
+            [names.index(reference)] if reference in names else [i for i in range(len(names)) if i != code]
         )
+        if batch == reference or not other:
+            continue
         own = _moments(counts[code], sums[code], squares[code])
         rest = _moments(counts[other].sum(), sums[other].sum(axis=0), squares[other].sum(axis=0))
         distances = _distance(*own, *rest)
@@ -55,7 +57,7 @@ def bhattacharyya(
         expected.append(MEDIAN_CHI2 / 8 * (1 / counts[code] + 1 / counts[other].sum()))
     known_medians = [value for value in by_batch.values() if value is not None]
     return {
-        "against": f"batch {reference}" if reference in batches else "the other batches pooled",
+        "against": f"batch {reference}" if reference in names else "the other batches pooled",
         "by_batch": by_batch,
         "median": float(np.median(known_medians)) if known_medians else None,
         "expected": float(np.median(expected)) if expected else None,
@@ -63,8 +65,6 @@ def bhattacharyya(
 
 
 def _moments(count: float, sums: FloatArray, squares: FloatArray) -> tuple[FloatArray, FloatArray]:
-    if count < 2:
-        return sums, np.full_like(sums, np.nan)
     mean = sums / count
     return mean, (squares - count * mean**2) / (count - 1)
 

@@ -21,7 +21,8 @@ in_sample            {note, before, after}; each stage has
   bhattacharyya        {against, by_batch: {batch: median over features}, median, expected}
 held_out             {evaluable, reason, seed, split_by, features, fitted_after, held_out_before, held_out_after,
                      noise_floor, splits: [{fitted_after, held_out_before, held_out_after}], covariance: {evaluable,
-                     reason, before, after, expected, p_before, p_after}, classification: {before, after}}
+                     reason, before, after, expected, p_before, p_after}, classification: {before, after}}; covariance,
+                     Bhattacharyya distance and classification take one scan of each subject, where scans repeat them
 covariates           [{feature, covariate, before, after, batch_adjusted, preserved}] of the listed features, an
                      estimate being {value, error, low, high, t}
 covariate_effects    {errors, by_covariate: [{covariate, features, stages: {stage: {median, lowest, highest,
@@ -187,12 +188,13 @@ def compare(
     dataset = select_features(dataset, result.model.features)
     design, after, seed = build_design(dataset, specification), np.asarray(result.values), specification.seed
     subjects = repeated_subjects(dataset, specification)
-    drawn = _drawn(dataset.values, after, seed)
+    drawn = _drawn(dataset.values, after, subjects, seed)
     small = _small(algorithm, dataset, specification, after)
     reference = specification.reference_batch
 
     def classified(values: FloatArray) -> Classification:
-        return classify_batches(values[:, drawn.usable], design.codes, design.covariates, seed)
+        own = values[np.ix_(drawn.scans, drawn.usable)]
+        return classify_batches(own, design.codes[drawn.scans], design.covariates[drawn.scans], seed)
 
     before_stage = measure_stage(dataset.values, dataset, design, drawn, reference, seed)
     listed = listed_features(before_stage.tests)
@@ -229,9 +231,10 @@ def compare(
     )
 
 
-def _drawn(before: FloatArray, after: FloatArray, seed: int) -> Drawn:
+def _drawn(before: FloatArray, after: FloatArray, subjects: Subjects | None, seed: int) -> Drawn:
     features = draw_features(before.shape, RANK_CELLS, seed)
-    return Drawn(features, features[usable_columns(before[:, features], after[:, features])])
+    scans = np.arange(len(before)) if subjects is None else subjects.one_scan_each(seed)
+    return Drawn(features, features[usable_columns(before[:, features], after[:, features])], scans)
 
 
 def _small(algorithm: Algorithm, dataset: Dataset, specification: Specification, after: FloatArray) -> _Small:
@@ -266,7 +269,8 @@ def _parts(dataset: Dataset, drawn: Drawn, small: _Small, seed: int) -> dict[str
     whole = Part(shape[1], shape[1], shape[0])
     ranked = part_of(drawn.features, shape, seed)
     refitted = part_of(range(len(small.dataset.features)), shape, seed)
-    multivariate = Part(len(drawn.usable), shape[1], shape[0], f"complete and varying, of {ranked.chosen}")
+    chosen = f"complete and varying, of {ranked.chosen}"
+    multivariate = Part(len(drawn.usable), shape[1], len(drawn.scans), chosen)
     return {
         "partial_f": whole,
         "rank_and_scale_tests": ranked,

@@ -25,7 +25,7 @@ from harmonization_app.diagnostics.batch_tests import BatchSummary, measure_batc
 from harmonization_app.diagnostics.classification import Classification, classify_batches
 from harmonization_app.diagnostics.covariance import CovarianceDistance, covariance_distance
 from harmonization_app.diagnostics.projection import usable_columns
-from harmonization_app.diagnostics.subjects import repeated_subjects
+from harmonization_app.diagnostics.subjects import Subjects, repeated_subjects
 
 SPLITS = 5
 SMALLEST_HALF = 3
@@ -47,8 +47,8 @@ class Split:
 class HeldOut:
     """All splits, or the reason why there are none; medians over splits of the median partial eta squared.
 
-    `noise_floor` is the partial eta squared to expect of no batch effect at all: (batches - 1) / (scans - 1), the
-    covariates' columns taken from the scans. `covariance` and `classification` are of the first split's held-out half.
+    `noise_floor` is the partial eta squared to expect of no batch effect at all, see `noise_floor` below. `covariance`
+    and `classification` are of the first split's held-out half.
     """
 
     evaluable: bool
@@ -70,11 +70,12 @@ class HeldOut:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Half:
-    """The held-out half of one split: its codes and covariates, and its values before and after."""
+    """The held-out half of one split: its codes, covariates and subjects, and its values before and after."""
 
     batches: tuple[str, ...]
     codes: IntArray
     covariates: FloatArray
+    subjects: Subjects | None
     before: FloatArray
     after: FloatArray
 
@@ -111,7 +112,7 @@ def evaluate_held_out(algorithm: Algorithm, dataset: Dataset, specification: Spe
         _median([split.fitted_after for split in splits]),
         _median([split.held_out_before for split in splits]),
         _median([split.held_out_after for split in splits]),
-        noise_floor(len(first.codes), int(codes.max()) + 1, first.covariates.shape[1]),
+        _noise_floor(first),
         split_by,
         dataset.values.shape[1],
         *_further(first, seed),
@@ -127,20 +128,57 @@ def relaxed_for_parts(specification: Specification) -> Specification:
     )
 
 
-def noise_floor(scans: int, batches: int, covariates: int) -> float:
-    """Return the partial eta squared to expect of batches that do not differ."""
-    return float((batches - 1) / max(scans - 1 - covariates, 1))
+def _noise_floor(half: _Half) -> float:
+    repeats = None if half.subjects is None else half.subjects.codes
+    usable = usable_columns(half.before, half.after)
+    return noise_floor(half.codes, half.covariates, half.after[:, usable], repeats)
+
+
+def noise_floor(
+    codes: IntArray, covariates: FloatArray, values: FloatArray, subjects: IntArray | None = None
+) -> float:
+    """Return the partial eta squared to expect of batches that do not differ.
+
+    Independent scans: (batches - 1) / (scans - 1 - covariate columns). Scans that repeat `subjects` are alike, so that
+    batches seem to differ more: expected squares with the median intraclass correlation of the residuals of `values`.
+    """
+    centred = covariates - covariates.mean(axis=0)
+    reduced = np.linalg.qr(np.hstack([np.ones((len(codes), 1)), centred]))[0]
+    full = np.linalg.qr(np.hstack([np.eye(int(codes.max()) + 1)[codes], centred]))[0]
+    between, whole = full.shape[1] - reduced.shape[1], len(codes) - reduced.shape[1]
+    if subjects is not None and values.shape[1]:
+        people = np.eye(int(subjects.max()) + 1)[subjects]
+        alike = _intraclass(values - full @ (full.T @ values), subjects)
+        projected = [float(((basis.T @ people) ** 2).sum()) for basis in (full, reduced)]
+        above = (1 - alike) * between + alike * (projected[0] - projected[1])
+        return float(above / ((1 - alike) * whole + alike * (len(codes) - projected[1])))
+    return float(between / max(whole, 1))
+
+
+def _intraclass(residuals: FloatArray, subjects: IntArray) -> float:
+    """Return the median over features of the correlation of residuals of one subject's scans, 0 to 1."""
+    sizes = np.bincount(subjects)
+    order = np.argsort(subjects, kind="stable")
+    sums = np.add.reduceat(residuals[order], np.flatnonzero(np.diff(subjects[order], prepend=-1)), axis=0)
+    squares = np.einsum("sf,sf->f", residuals, residuals)
+    pairs = float((sizes * (sizes - 1)).sum())
+    if pairs == 0:
+        return 0.0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        correlation = ((sums**2).sum(axis=0) - squares) / pairs / (squares / len(subjects))
+    known = correlation[np.isfinite(correlation)]
+    return float(np.clip(np.median(known), 0.0, 1.0)) if known.size else 0.0
 
 
 def _further(half: _Half, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the distance between covariances and the classification in a held-out half, before and after."""
     usable = usable_columns(half.before, half.after)
-    tables = [values[:, usable] for values in (half.before, half.after)]
-    distances = [
-        covariance_distance(values, half.codes, half.covariates, half.batches, seed) for values in tables
-    ]
+    rows = np.arange(len(half.codes)) if half.subjects is None else half.subjects.one_scan_each(seed)
+    codes, covariates = half.codes[rows], half.covariates[rows]
+    tables = [values[np.ix_(rows, usable)] for values in (half.before, half.after)]
+    distances = [covariance_distance(values, codes, covariates, half.batches, seed) for values in tables]
     classified: list[Classification] = [
-        classify_batches(values, half.codes, half.covariates, seed) for values in tables
+        classify_batches(values, codes, covariates, seed) for values in tables
     ]
     return (
         _distances(*distances),
@@ -207,7 +245,9 @@ def _split(
         )
     ]
     batches, codes = batch_codes(other, specification)
-    half = _Half(batches, codes, code_covariates(other, model.coding), other.values, corrected)
+    covariates = code_covariates(other, model.coding)
+    subjects = repeated_subjects(other, specification)
+    half = _Half(batches, codes, covariates, subjects, other.values, corrected)
     return Split(*summaries), half
 
 

@@ -46,10 +46,14 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drawn:
-    """The features drawn for ranks and multivariate figures, and which of these are complete and vary."""
+    """The features drawn for ranks and multivariate figures, and which of these are complete and vary.
+
+    `scans` are those that are compared between batches as a whole: one of each subject, where scans repeat them.
+    """
 
     features: IntArray
     usable: IntArray
+    scans: IntArray
 
 
 def measure_stage(
@@ -62,12 +66,13 @@ def measure_stage(
     )
     own = values[:, drawn.usable]
     everything = np.ones(own.shape[1], dtype=bool)
+    once, codes, covariates = own[drawn.scans], design.codes[drawn.scans], design.covariates[drawn.scans]
     return Stage(
         tests,
         summarize(tests),
         project(own, design.codes, design.batches, dataset.rows, everything, seed),
-        covariance_distance(own, design.codes, design.covariates, design.batches, seed),
-        bhattacharyya(own, design.codes, design.covariates, design.batches, reference),
+        covariance_distance(once, codes, covariates, design.batches, seed),
+        bhattacharyya(once, codes, covariates, design.batches, reference),
     )
 
 

@@ -37,6 +37,11 @@ class Subjects:
         sizes = np.bincount(self.codes)
         return float((sizes**2).sum() / sizes.sum())
 
+    def one_scan_each(self, seed: int) -> IntArray:
+        """Return one row per subject, drawn by the seed, in order: scans that are independent of each other."""
+        order = np.random.default_rng(seed).permutation(len(self.codes))
+        return np.sort(order[np.unique(self.codes[order], return_index=True)[1]])
+
     def runs(self) -> tuple[IntArray, IntArray]:
         """Return the order that puts a subject's scans side by side, and where each subject starts in it."""
         order = np.argsort(self.codes, kind="stable")

@@ -18,9 +18,12 @@ from harmonization_app.algorithms.verification.methods.longcombat import make_lo
 from harmonization_app.algorithms.verification.suite import make_input
 from harmonization_app.diagnostics.batch_tests import measure_batch_effects
 from harmonization_app.diagnostics.bhattacharyya import bhattacharyya
+from harmonization_app.diagnostics.classification import classify_batches
 from harmonization_app.diagnostics.covariance import covariance_distance
 from harmonization_app.diagnostics.covariate_effects import covariate_effects, estimate_effects
+from harmonization_app.diagnostics.effects import compare
 from harmonization_app.diagnostics.group_contrast import group_contrasts
+from harmonization_app.diagnostics.heldout import noise_floor
 from harmonization_app.diagnostics.movers import EDGES_SD, find_movers
 from harmonization_app.diagnostics.repeatability import measure_travelling
 from harmonization_app.diagnostics.subjects import Subjects
@@ -362,3 +365,50 @@ def test_covariate_of_every_kind_is_in_the_json() -> None:
         for sex, batch in zip(dataset.covariates["sex"], dataset.batches, strict=True)
     )
     assert report["batches"][0]["levels"]["sex"]["F"] == women
+
+
+def _without_batch_effect(seed: int) -> tuple[Dataset, np.ndarray, Subjects]:
+    """Return 80 subjects of four scans each in their own batch, with no difference between batches."""
+    random = np.random.default_rng(seed)
+    person = np.repeat(np.arange(80), 4)
+    values = random.normal(size=(80, 60))[person] + 0.5 * random.normal(size=(320, 60))
+    batches = tuple("ABCD"[i % 4] for i in person)
+    rows = tuple(f"S{p:02d}|V{i % 4}" for i, p in enumerate(person))
+    dataset = Dataset(values, tuple(f"f{i:02d}" for i in range(60)), rows, batches)
+    return dataset, person % 4, Subjects(person, rows[::4], "row keys")
+
+
+def test_noise_floor_is_what_batches_without_effect_show() -> None:
+    floors, found = [], []
+    for seed in range(6):
+        dataset, codes, subjects = _without_batch_effect(seed)
+        age = np.random.default_rng(seed).normal(size=(80, 1))[subjects.codes]
+        floors.append(noise_floor(codes, age, dataset.values, subjects.codes))
+        tests = measure_batch_effects(dataset.values, codes, age, dataset.features, ranks_and_scales=False)
+        found.append(float(np.mean(tests.figures["partial_eta_squared"])))
+
+    assert np.mean(found) == pytest.approx(np.mean(floors), rel=0.1)
+    assert np.mean(found) > 3 * noise_floor(codes, age, dataset.values)
+    assert noise_floor(codes, age, dataset.values) == pytest.approx(3 / 318)
+
+
+def test_subjects_are_not_taken_for_batches() -> None:
+    dataset, codes, subjects = _without_batch_effect(1)
+    leaking = classify_batches(dataset.values, codes, np.empty((320, 0)), 1)
+
+    report = compare(Combat(), dataset, Specification(), Combat().harmonize(dataset, Specification()))
+
+    assert leaking.accuracy > 0.5
+    assert report.classified_before.scans == 80
+    assert report.classified_before.accuracy < 0.4
+    assert report.before.covariance.p > 0.02
+    assert report.before.bhattacharyya["median"] < 2 * report.before.bhattacharyya["expected"]
+    assert report.held_out.split_by == "subject"
+    assert "hardly a batch effect" in report.to_json()["headline"]["sentence"]
+
+
+def test_batch_without_a_scan_has_no_bhattacharyya_distance() -> None:
+    found = bhattacharyya(_noise(1)[:160], CODES[:160], NONE[:160], BATCHES)
+
+    assert found["by_batch"]["C"] is None
+    assert found["by_batch"]["A"] == pytest.approx(found["by_batch"]["B"])
