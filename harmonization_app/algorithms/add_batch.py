@@ -33,7 +33,7 @@ from harmonization_app.algorithms.empirical_bayes import (
     shrink_nonparametric,
     shrink_parametric,
 )
-from harmonization_app.algorithms.location_scale import pool_columns
+from harmonization_app.algorithms.location_scale import LEAST_SCALE, pool_columns
 from harmonization_app.algorithms.model import Model
 from harmonization_app.diagnostics import gate
 from harmonization_app.diagnostics.wording import listed, stops
@@ -251,7 +251,7 @@ def _estimates(model: Model, standard: FloatArray, batch: str) -> dict[str, Any]
     shift = np.where(seen, standard, 0.0).sum(axis=0) / np.maximum(counts, 1.0)
     squares = (np.where(seen, standard - shift, 0.0) ** 2).sum(axis=0)
     scale = np.ones_like(shift) if specification.mean_only else squares / np.maximum(counts - 1.0, 1.0)
-    shift, scale = np.where(usable, shift, 0.0), np.where(usable, scale, 1.0)
+    shift, scale = np.where(usable, shift, 0.0), np.where(usable & (scale > LEAST_SCALE), scale, 1.0)
     own_shift, own_scale = shift.copy(), scale.copy()
     table = Dataset(np.empty((0, len(model.features))), model.features, (), (), {}, model.units)
     priors, steps = [], {}

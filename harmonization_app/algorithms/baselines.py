@@ -29,6 +29,7 @@ from harmonization_app.algorithms.specification import Specification, method_sch
 from harmonization_app.diagnostics.wording import listed
 
 LEAST_PROFILE = 3
+LARGEST_SIZE_RATIO = 1e5
 _CAPABILITIES = Capabilities(
     missing_values=True,
     reference_batch=False,
@@ -89,6 +90,8 @@ class GlobalScaling(DirectMethod):
                 findings.append(Finding("mixed_units_in_pool", "stop", message))
             if len(columns) < LEAST_PROFILE:
                 findings.append(_short_profile(pool, len(columns)))
+            else:
+                findings += _unlike_sizes(pool, dataset, columns)
         return findings
 
     def learn(
@@ -255,6 +258,23 @@ def _require_profile(pool: str, usable: int) -> None:
 def _short_profile(pool: str, features: int) -> Finding:
     message = f"Pool {pool} has {features} usable feature(s); a line through a profile needs at least three."
     return Finding("too_few_features", "stop", message)
+
+
+def _unlike_sizes(pool: str, dataset: Dataset, columns: IntArray) -> list[Finding]:
+    """Return a stop where the largest feature's level dwarfs a small one's spread, which the line then ignores."""
+    columns = columns[~np.isnan(dataset.values[:, columns]).all(axis=0)]
+    values = dataset.values[:, columns]
+    spreads = np.nanstd(values, axis=0)
+    ratio = np.abs(np.nanmean(values, axis=0)).max(initial=0.0) / np.where(spreads > 0, spreads, np.inf)
+    names = tuple(dataset.features[i] for i in columns[ratio > LARGEST_SIZE_RATIO])
+    if not names:
+        return []
+    message = (
+        f"Pool {pool} mixes features of very unlike size: the largest one's level is more than "
+        f"{LARGEST_SIZE_RATIO:,.0f} times the SD of {listed(names)}, which one line for all cannot correct. Plan pools "
+        "of like size."
+    )
+    return [Finding("unlike_sizes_in_pool", "stop", message, columns=names)]
 
 
 def _mixed_scales(names: tuple[str, ...]) -> Finding:

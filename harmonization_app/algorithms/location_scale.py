@@ -24,6 +24,8 @@ from harmonization_app.algorithms.table import Labelled
 
 # Residuals smaller than this part of a feature's own size are rounding, not variance.
 EXACT_FIT_RATIO = 1e-11
+# A batch whose residual variance is below this part of the pooled one was fitted exactly: its scale is not estimable.
+LEAST_SCALE = 1e-12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,7 +74,7 @@ def standardize(
     if not specification.mean_only:
         np.divide(squares, np.maximum(counts - 1.0, 1.0), out=scale)
         scale /= pooled
-    scale[statistics.constant | (scale == 0)] = 1.0
+    scale[statistics.constant | (scale <= LEAST_SCALE)] = 1.0
     shift[:, left_out], scale[:, left_out] = 0.0, 1.0
     squares /= pooled
     return Moments(shift, scale, squares, statistics.counts, statistics.constant, pooled, grand_mean, passed)

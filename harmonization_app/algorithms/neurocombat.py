@@ -76,8 +76,8 @@ class NeuroCombat(Algorithm):
         "Takes no missing value (one empties the whole result), no reference batch (fails on numpy 1.24 and "
         "later), no non-parametric mode (its likelihood underflows above about 510 scans in a batch) and "
         "one feature pool only.",
-        "A feature with one value in a batch is refused where there are covariates: the package would scale "
-        "it by what they predict.",
+        "A feature with one value in a batch is refused: the package would scale it by what covariates "
+        "predict, or by rounding.",
         "About 5 to 65 times slower than combat, and needs six times the data's memory.",
         "What holds for ComBat holds here: equal covariate effects in all batches, and too little gain in "
         "batches below 8 scans.",
@@ -213,16 +213,16 @@ def _precision(dataset: Dataset, specification: Specification) -> list[Finding]:
 
 
 def _constant_in_batch(findings: Sequence[Finding], specification: Specification) -> list[Finding]:
-    """Return a stop for features with one value in a batch: the package takes what covariates leave of them for
-    their scale.
+    """Return a stop for features with one value in a batch: the package takes what covariates or rounding leave of
+    them for their scale.
     """
     found = [item for item in findings if item.code == "constant_in_batch"]
-    if not found or not specification.covariates or specification.mean_only:
+    if not found or specification.mean_only:
         return []
     columns, batches = found[0].columns, found[0].batches
     message = (
         f"{listed(columns)} has one value in all scans of {listed(batches)}; neuroCombat 0.2.12 would scale it there "
-        "by what the covariates predict. Leave it out, or plan the algorithm combat."
+        "by what covariates predict, or by rounding. Leave it out, or plan the algorithm combat."
     )
     return [Finding("constant_in_batch_not_supported", "stop", message, columns=columns, batches=batches)]
 

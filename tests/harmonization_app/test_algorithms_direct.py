@@ -67,6 +67,44 @@ def test_scaling_refuses_mixed_units_and_a_profile_that_does_not_follow() -> Non
         GlobalScaling().fit(dataset.with_values(turned), PLAIN)
 
 
+def test_scaling_refuses_features_of_very_unlike_size() -> None:
+    dataset, _, _ = _scaled(1)
+    sizes = np.ones(40)
+    sizes[7] = 1e7
+
+    with pytest.raises(HarmonizationRefused, match="mixes features of very unlike size"):
+        GlobalScaling().fit(dataset.with_values(dataset.values * sizes), PLAIN)
+
+
+def test_features_that_lack_a_batch_pass_through_the_baselines() -> None:
+    dataset = make_input({"A": 30, "B": 25, "C": 40}, seed=3)
+    values = dataset.values.copy()
+    values[np.array(dataset.batches) == "A", 4] = np.nan
+    values[np.array(dataset.batches) == "B", 5] = 2.3
+    plan = replace(PLAIN, unusable_features="pass_through")
+
+    for method in (ZScore(), GlobalScaling()):
+        result = method.harmonize(dataset.with_values(values), plan)
+        assert np.array_equal(result.values[:, 4], values[:, 4], equal_nan=True)
+        assert result.flags["unusable"] == ("region_04",)
+        assert np.isfinite(np.delete(result.values, 4, axis=1)).all()
+    free = replace(plan, options={"unit_free": True})
+    with pytest.raises(HarmonizationRefused, match="region_04 would pass through in its own unit"):
+        ZScore().fit(dataset.with_values(values), free)
+
+
+def test_equal_values_keep_their_scale_whatever_their_rounding() -> None:
+    dataset = make_input({"A": 30, "B": 25}, seed=3)
+    values = dataset.values.copy()
+    values[np.array(dataset.batches) == "A", 4] = 2.3
+    assert np.nanstd(values[np.array(dataset.batches) == "A", 4]) > 0
+
+    result = ZScore().harmonize(dataset.with_values(values), PLAIN)
+
+    centre = values[:, 4].mean()
+    assert result.values[np.array(dataset.batches) == "A", 4] == pytest.approx(centre, rel=1e-12)
+
+
 def test_z_scores_have_one_mean_and_one_spread() -> None:
     dataset = make_input({"A": 30, "B": 25, "C": 40}, seed=3)
 

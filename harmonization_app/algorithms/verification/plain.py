@@ -21,6 +21,8 @@ Columns = npt.NDArray[np.int64]
 
 # A covariate that varies less than this part of its own SD, or that the others explain to it, determines nothing.
 LEAST_VARIANCE = 1e-10
+# A batch's residual variance, in pooled ones, that is nothing but rounding.
+ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +244,7 @@ def batch_effects(observed: Sequence[Array], constant: Bools, modes: Modes) -> t
     scale = np.ones(len(observed))
     if not modes.mean_only:
         scale = np.array([part.var(ddof=1) for part in observed])
-        scale = np.where(constant | (scale == 0), 1.0, scale)
+        scale = np.where(constant | (scale <= ROUNDING), 1.0, scale)
     steps = 0
     if modes.eb and not modes.parametric:
         shift, scale = _empirical(observed, shift, scale)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from harmonization_app.algorithms.verification.plain import (
+    ROUNDING,
     Array,
     Bools,
     Columns,
@@ -142,7 +143,7 @@ def _shrink(fit: PlainFit, moments: _Moments, where: tuple[int, Columns], at: Co
     """Fill shift and scale of one batch for the features of a pool, at positions `at`; return the steps taken."""
     index, own = where
     shift, constant = moments.mean, moments.constant
-    scale = np.where(constant | (moments.variance == 0), 1.0, moments.variance)
+    scale = np.where(constant | (moments.variance <= ROUNDING), 1.0, moments.variance)
     if modes.mean_only:
         scale = np.ones(len(own))
     steps = 1 if modes.eb else 0
