@@ -52,6 +52,7 @@ def test_every_documented_key_is_there(report) -> None:
     assert set(report) == documented - {"sensitivity"}
     stage = {"tests", "columns", "distributions", "summary", "projection", "covariance", "bhattacharyya"}
     assert set(report["in_sample"]["after"]) == stage
+    assert report["in_sample"]["noise_floor"] == pytest.approx(2 / 117)
     json.dumps(report, allow_nan=False)
 
 
