@@ -8,8 +8,8 @@ repeated             None, or {subjects, scans, source}: scans repeat subjects, 
 headline             {sentence, evidence: [{kind, held_out, label, figure, before, after, expected, sentence}]}; kind is
                      repeated_split, held_out_classification, leave_one_batch_out, travelling_subjects or in_sample;
                      `expected` is the figure where there is no batch effect, None where it is not known
-in_sample            {note, noise_floor, before, after}; noise_floor is the partial eta squared to expect of batches that
-                     do not differ; each stage has
+in_sample            {note, noise_floor, before, after}; noise_floor is the partial eta squared to expect of batches
+                     that do not differ; each stage has
   tests                [{feature, partial_f, p, q, partial_eta_squared, variance_explained, kruskal_p, kruskal_q,
                        kruskal_epsilon_squared, levene_p, levene_q, levene_eta_squared}] of the listed features
   columns              the same as arrays by figure, beside `feature`, all features up to 2,000; None beyond
@@ -75,7 +75,7 @@ from harmonization_app.diagnostics.covariate_effects import (
 from harmonization_app.diagnostics.gate_counts import level_counts, subject_counts
 from harmonization_app.diagnostics.group_contrast import group_contrasts
 from harmonization_app.diagnostics.headline import headline
-from harmonization_app.diagnostics.heldout import HeldOut, evaluate_held_out, noise_floor
+from harmonization_app.diagnostics.heldout import HeldOut, evaluate_held_out
 from harmonization_app.diagnostics.method_notes import flags_of, limits_of, plain_facts
 from harmonization_app.diagnostics.movers import Movers, find_movers
 from harmonization_app.diagnostics.projection import usable_columns
@@ -91,7 +91,7 @@ from harmonization_app.diagnostics.scope import (
     part_of,
 )
 from harmonization_app.diagnostics.stability import Stability, measure_stability
-from harmonization_app.diagnostics.stages import Drawn, Stage, listed_features, measure_stage
+from harmonization_app.diagnostics.stages import Drawn, Stage, in_sample_floor, listed_features, measure_stage
 from harmonization_app.diagnostics.subjects import Subjects, repeated_subjects
 from harmonization_app.diagnostics.within_subject import WithinSubject, measure_within_subject
 
@@ -99,8 +99,6 @@ IN_SAMPLE_NOTE = "Tests on the fitted data look perfect whatever a method does; 
 REPEATED_NOTE = " Scans repeat subjects and the tests take them as independent: read the effect sizes, not p."
 # Mixed models are refitted on few features: each takes as long as hundreds of least squares.
 MIXED_MODEL_FEATURES = 8
-# Features from which the likeness of a subject's scans is taken.
-FLOOR_FEATURES = 200
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -218,7 +216,7 @@ def compare(
         repeated=subjects,
         features=len(dataset.features),
         listed=listed,
-        noise_floor=_noise_floor(after[:, drawn.usable[:FLOOR_FEATURES]], design, subjects),
+        noise_floor=in_sample_floor(after, design, drawn, subjects),
         before=before_stage,
         after=measure_stage(after, dataset, design, drawn, reference, seed),
         effects=effects,

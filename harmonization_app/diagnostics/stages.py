@@ -18,8 +18,13 @@ from harmonization_app.diagnostics.batch_tests import (
 )
 from harmonization_app.diagnostics.bhattacharyya import bhattacharyya
 from harmonization_app.diagnostics.covariance import CovarianceDistance, covariance_distance
+from harmonization_app.diagnostics.heldout import noise_floor
 from harmonization_app.diagnostics.projection import Projection, project
 from harmonization_app.diagnostics.scope import LISTED
+from harmonization_app.diagnostics.subjects import Subjects
+
+# Features from which the likeness of a subject's scans is taken.
+FLOOR_FEATURES = 200
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,3 +87,9 @@ def listed_features(before: BatchTests) -> IntArray:
         return np.arange(len(before))
     sizes = np.nan_to_num(before.figures["partial_eta_squared"], nan=-1.0)
     return np.sort(np.argsort(-sizes, kind="stable")[:LISTED])
+
+
+def in_sample_floor(after: FloatArray, design: Design, drawn: Drawn, subjects: Subjects | None) -> float:
+    """Return the partial eta squared to expect of batches that do not differ, on the fitted scans."""
+    values = after[:, drawn.usable[:FLOOR_FEATURES]]
+    return noise_floor(design.codes, design.covariates, values, None if subjects is None else subjects.codes)
