@@ -254,6 +254,7 @@ def test_constant_control_is_refused() -> None:
         FunctionalNormalization().fit(dataset.with_values(values), replace(PLAN, options=CONTROL_PLAN))
 
 
+@pytest.mark.filterwarnings("ignore:overflow")
 @pytest.mark.parametrize("factor", [1e200, 1e-200])
 def test_values_beyond_computing_are_refused(factor) -> None:
     dataset, _ = _planted(17)

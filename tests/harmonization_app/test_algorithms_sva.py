@@ -279,6 +279,7 @@ def test_local_false_discovery_rate_rises_with_p() -> None:
     assert rates[800:].mean() < 0.4 < 0.7 < rates[:800].mean()
 
 
+@pytest.mark.filterwarnings("ignore:overflow")
 @pytest.mark.parametrize("factor", [1e200, 1e-200])
 def test_values_beyond_computing_are_refused(factor) -> None:
     dataset, _ = _planted(17)
