@@ -145,6 +145,9 @@ def _listed(reasons: Mapping[str, str]) -> str:
 
 
 def overall_noise_floor(diagnostics: Mapping[str, Any]) -> float | None:
-    """Return the partial eta squared to expect of no batch effect at all: (batches - 1) / (scans - 1)."""
+    """Return the partial eta squared to expect of no batch effect; older runs: (batches - 1) / (scans - 1)."""
+    stored = diagnostics.get("in_sample", {}).get("noise_floor")
+    if stored is not None:
+        return float(stored)
     batches, scans = len(diagnostics.get("batches", [])), diagnostics.get("scans", 0)
     return (batches - 1) / (scans - 1) if scans > 1 and batches else None
