@@ -55,13 +55,13 @@ def place_smooth(values: FloatArray, size: int) -> Smooth:
     centre, spread = float(knots.mean()), float(knots.std())
     standard = (knots - centre) / spread
     kernel = _kernel(standard, standard)
-    eigenvalues, eigenvectors = _leading(kernel, size)
+    # With as many knots as columns there is nothing to leave out, and mgcv keeps the knots' own columns.
+    vectors = np.eye(size) if len(knots) == size else _leading(kernel, size)
     straight = np.column_stack([np.ones_like(standard), standard])
-    rotation = _straight_beyond(straight.T @ eigenvectors)
-    weights = eigenvectors @ rotation
+    weights = vectors @ _straight_beyond(straight.T @ vectors)
     # Columns of unit root mean square, so that coefficients of all columns are alike in size.
     length = np.sqrt(np.mean((kernel @ weights) ** 2, axis=0))
-    penalty = rotation.T @ (eigenvalues[:, None] * rotation) / np.outer(length, length)
+    penalty = weights.T @ kernel @ weights / np.outer(length, length)
     return Smooth(knots, centre, spread, weights / length, (penalty + penalty.T) / 2.0)
 
 
@@ -84,8 +84,8 @@ def _kernel(left: FloatArray, right: FloatArray) -> FloatArray:
     return np.asarray(np.abs(left[:, None] - right) ** 3 / 12.0)
 
 
-def _leading(kernel: FloatArray, size: int) -> tuple[FloatArray, FloatArray]:
-    """Return the `size` eigenvalues of greatest magnitude in falling order, and their eigenvectors in columns."""
+def _leading(kernel: FloatArray, size: int) -> FloatArray:
+    """Return the eigenvectors of the `size` eigenvalues of greatest magnitude, in falling order of these."""
     if len(kernel) <= max(DENSE_KNOTS, 2 * size):
         values, vectors = scipy.linalg.eigh(kernel)
     else:
@@ -93,5 +93,4 @@ def _leading(kernel: FloatArray, size: int) -> tuple[FloatArray, FloatArray]:
         start = np.ones(len(kernel)) / np.sqrt(len(kernel))
         values, vectors = scipy.sparse.linalg.eigsh(kernel, k=size, which="LM", v0=start, tol=0)
     kept = np.argsort(-np.abs(values), kind="stable")[:size]
-    order = kept[np.argsort(-values[kept], kind="stable")]
-    return values[order], vectors[:, order]
+    return np.asarray(vectors[:, kept[np.argsort(-values[kept], kind="stable")]])

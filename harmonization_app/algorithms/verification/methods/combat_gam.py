@@ -147,7 +147,7 @@ def _learn(values: FloatArray, size: int) -> _Smooth:
     kernel = np.abs(knots[:, None] - knots) ** 3 / 12
     lengths, vectors = np.linalg.eigh(kernel)
     kept = np.sort(np.argsort(np.abs(lengths))[-size:])[::-1]
-    lengths, vectors = lengths[kept], vectors[:, kept]
+    vectors = vectors[:, kept] if len(knots) > size else np.eye(size)
     conditions = np.vstack([np.ones(len(knots)), knots - values.mean()]) @ vectors
     turn = np.eye(size)
     for row in range(2):
@@ -157,8 +157,8 @@ def _learn(values: FloatArray, size: int) -> _Smooth:
     weights[: len(knots), : size - 2] = vectors @ turn
     weights[-2, size - 2] = weights[-1, size - 1] = 1.0
     penalty = np.zeros((size, size))
-    penalty[: size - 2, : size - 2] = turn.T @ np.diag(lengths) @ turn
-    smooth = _Smooth(knots, float(values.mean()), weights, np.eye(size), penalty, 0.0, lengths, lengths)
+    penalty[: size - 2, : size - 2] = turn.T @ vectors.T @ kernel @ vectors @ turn
+    smooth = _Smooth(knots, float(values.mean()), weights, np.eye(size), penalty, 0.0, np.ones(1), np.ones(1))
     raw = np.column_stack([np.zeros(len(values)), smooth.columns(values)])
     raw[:, 0] = np.abs(values[:, None] - knots) ** 3 / 12 @ weights[: len(knots), 0]
     length = np.sqrt(np.mean(raw**2, axis=0))
@@ -220,8 +220,15 @@ def cases() -> Iterator[Input]:
     yield Input("reference_batch", bent, replace(plan, reference_batch="south"))
     only = (Covariate("age", "continuous"),)
     yield Input("age_alone", bent, replace(plan, covariates=only, options=options(penalty="reml")))
+    decade = tuple((np.round(age / 10) * 10).tolist())
+    few = replace(bent, covariates={**bent.covariates, "decade": decade})
+    decades = (Covariate("decade", "continuous"), plan.covariates[1])
+    size = {"smooths": {"decade": {"basis_size": len(set(decade))}}}
+    yield Input("as_many_knots_as_columns", few, replace(plan, covariates=decades, options=size))
     weight = np.random.default_rng(23).normal(70, 9, len(age)).round(1)
-    bent_twice = bent.with_values(bent.values + 0.2 * ((weight - 70) / 9)[:, None] ** 2)
+    bent_twice = bent.with_values(
+        dataset.values + 1.5 * bend[:, None] + 0.2 * ((weight - 70) / 9)[:, None] ** 2
+    )
     two = replace(bent_twice, covariates={**bent.covariates, "weight": tuple(weight.tolist())})
     smooths = {"age": {"basis_size": 6}, "weight": {"basis_size": 5}}
     covariates = (*plan.covariates, Covariate("weight", "continuous"))
