@@ -18,7 +18,13 @@ from harmonization_app.algorithms.empirical_bayes import Prior
 from harmonization_app.algorithms.model import load_model, save_model
 from harmonization_app.algorithms.options import check_parameters
 from harmonization_app.algorithms.registry import ALGORITHMS
-from harmonization_app.algorithms.specification import Covariate, FeaturePool, Specification
+from harmonization_app.algorithms.specification import (
+    BatchSizePolicy,
+    Covariate,
+    FeaturePool,
+    OverlapPolicy,
+    Specification,
+)
 from harmonization_app.algorithms.verification.crosscheck import cross_check, cross_check_applied
 from harmonization_app.algorithms.verification.suite import load_suite, make_input
 from hub.core.errors import InvalidInput
@@ -470,3 +476,26 @@ def test_plain_code_imports_nothing_of_the_fast_code() -> None:
                     at_fault.append(f"{path.stem}: {name}")
 
     assert at_fault == []
+
+
+def test_a_batch_that_is_fitted_exactly_keeps_its_scale() -> None:
+    random = np.random.default_rng(5)
+    values = random.normal(2.5, 0.2, (14, 6))
+    dataset = Dataset(
+        values,
+        tuple(f"f{i}" for i in range(6)),
+        tuple(f"r{i}" for i in range(14)),
+        ("A", "A", *"B" * 12),
+        {"sex": ("F", "M", *"F" * 12)},
+    )
+    plan = Specification(
+        covariates=(Covariate("sex", "categorical"),),
+        eb=False,
+        batch_size=BatchSizePolicy(2, 2, 2, 2, 1),
+        overlap=OverlapPolicy(100.0, 0.0),
+    )
+
+    result = Combat().harmonize(dataset, plan)
+
+    assert np.diff(result.values[:2], axis=0) == pytest.approx(np.diff(values[:2], axis=0), rel=1e-9)
+    assert cross_check(dataset, result).passed
