@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,10 +72,7 @@ def world(transactional_db, settings, tmp_path: Path) -> World:  # type: ignore[
 
 def _run(person: Any, features: FeatureSet, **what: Any) -> HarmonizationRun:
     run = run_services.start_run(actor=person, feature_set=features, **what)
-    job = Job.objects.get(key=str(run.pk))
-    Job.objects.filter(pk=job.pk).update(state="running", attempts=1)
-    run_execution.execute_run(JobContext(job_id=job.pk, attempt=1), run_id=str(run.pk))
-    Job.objects.filter(pk=job.pk).update(state="succeeded")
+    _carry_out(run)
     run.refresh_from_db()
     assert run.state == "succeeded"
     return run
@@ -90,7 +88,13 @@ def test_a_statistician_reads_a_run_and_downloads_it(world: World, visitor: Visi
 
     expect(page.locator(".primary-banner")).to_contain_text("PRIMARY RUN")
     expect(page.get_by_text("HELD-OUT evidence")).to_be_visible()
-    expect(page.locator(".chart svg")).to_have_count(7)
+    charts = page.locator("[data-chart]")
+    assert charts.count() >= 10
+    expect(page.locator("[data-chart] svg")).to_have_count(charts.count())
+    expect(page.locator("#look [data-chart] svg")).to_have_count(2)
+    page.get_by_label("Feature", exact=True).select_option("volume_putamen_right")
+    expect(page.locator("#look")).to_contain_text("Numbers (mm3)")
+    expect(page.locator("#look [data-chart] svg")).to_have_count(2)
     page.get_by_label("Effect of", exact=True).select_option("age|mm3")
     expect(page.locator("#covariate")).to_contain_text("mm3 per unit of age")
     expect(page.locator("#covariate .chart svg")).to_have_count(1)
@@ -148,10 +152,20 @@ def test_a_plan_is_drafted_with_the_gate_beside_it(world: World, visitor: Visito
     expect(gate).to_contain_text("site")
     page.get_by_label("Preserve site as").select_option("")
     expect(gate).to_contain_text("the gate lets this through")
+    page.get_by_label("Rows with deviant images").select_option("exclude")
+    page.get_by_label("A scanner change inside a batch").select_option("split")
+    page.get_by_label("leave one batch out").check()
+    page.get_by_label("unharmonized, batch in the model").check()
+    page.get_by_label("leave one batch out").uncheck()
+    expect(gate).to_contain_text("the gate lets this through")
     page.get_by_role("button", name="Store the draft").click()
 
     expect(page.get_by_role("heading", level=1)).to_contain_text("Written by hand")
     plan = HarmonizationPlan.objects.get(name="by-hand")
+    assert plan.document["image_rows"] == {"deviant": "exclude"}
+    assert plan.document["scanner_changes"] == "split"
+    assert plan.document["sensitivity"] == [{"kind": "unharmonized"}]
+    assert "calibration" not in plan.document
     assert [pool["name"] for pool in plan.document["parameters"]["pools"]] == ["thickness", "volume"]
 
 
@@ -174,3 +188,119 @@ def test_a_csv_is_described_in_the_browser_and_imported(
     row = FeatureSet.objects.get(name="measures")
     assert row.columns == [{"name": "hippocampus", "unit": "mm3", "pool": ""}]
     assert row.covariates == [{"name": "age", "kind": "continuous"}]
+
+
+def test_candidate_plans_are_compared_and_marked_exploratory(world: World, visitor: Visitor) -> None:
+    page = visitor.page
+    visitor.log_in(world.statistician.username)
+    visitor.open(world.path("plans/"))
+    page.get_by_role("link", name="Compare candidates").click()
+    expect(page.locator(".exploratory-banner")).to_contain_text("after the plan")
+
+    page.get_by_label("as it stands").check()
+    page.get_by_label("mean only").check()
+    page.get_by_role("button", name="Run and compare").click()
+    expect(page.get_by_role("heading", name="Progress")).to_be_visible()
+    for run in HarmonizationRun.objects.filter(state="queued"):
+        _carry_out(run)
+    expect(page.get_by_role("heading", name="Progress")).to_have_count(0, timeout=15_000)
+
+    expect(page.locator(".exploratory-banner")).to_contain_text("EXPLORATORY COMPARISON")
+    expect(page.get_by_text("HELD-OUT evidence")).to_be_visible()
+    expect(page.locator("[data-chart] svg")).to_have_count(1)
+    expect(page.get_by_role("row", name="A and B")).to_contain_text("120")
+    assert HarmonizationRun.objects.filter(kind="primary").count() == 1
+    page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+    page.wait_for_timeout(300)
+    assert visitor.overflow_px() == 0
+
+
+def _carry_out(run: HarmonizationRun) -> None:
+    job = Job.objects.get(key=str(run.pk))
+    Job.objects.filter(pk=job.pk).update(state="running", attempts=1)
+    run_execution.execute_run(JobContext(job_id=job.pk, attempt=1), run_id=str(run.pk))
+    Job.objects.filter(pk=job.pk).update(state="succeeded")
+
+
+def test_a_csv_of_100000_columns_is_described_fifty_at_a_time(
+    world: World, visitor: Visitor, tmp_path: Path
+) -> None:
+    page = visitor.page
+    names = [f"{('area', 'volume')[number % 2]}_{number:05d}" for number in range(100_000)]
+    keys = [row["row"].split("|") for row in world.features.rows[:3]]
+    lines = [",".join(["subject", "visit", "batch", *names])]
+    for index, (subject, visit) in enumerate(keys):
+        lines.append(",".join([subject, visit, "PQR"[index], *["1.5"] * len(names)]))
+    source = tmp_path / "wide.csv"
+    source.write_text("\n".join(lines))
+    visitor.log_in(world.statistician.username)
+    visitor.open(world.path("feature-sets/new/"))
+
+    page.get_by_label("File").set_input_files(source)
+    expect(page.locator("[data-import-count]")).to_contain_text("100,000 features, 100,000 without a unit")
+    expect(page.locator("[data-import-rows] tr")).to_have_count(50)
+    page.get_by_label("Columns that contain").fill("volume")
+    expect(page.locator("[data-import-page]")).to_contain_text("50,000 columns, page 1 of 1000")
+    page.get_by_label("Columns that contain").fill("")
+    page.get_by_label("Unit for them").fill("mm3")
+    page.get_by_role("button", name="Fill in these features").click()
+    page.get_by_role("button", name="Pools by first word").click()
+    expect(page.locator("[data-import-count]")).to_have_text("100,000 features in 2 pools, 0 covariates")
+    page.get_by_role("button", name="Check and store").click()
+
+    expect(page.get_by_role("heading", level=1)).to_have_text("wide", timeout=60_000)
+    row = FeatureSet.objects.get(name="wide")
+    assert (row.column_count, row.columns[-1]) == (
+        100_000,
+        {"name": "volume_99999", "unit": "mm3", "pool": "volume"},
+    )
+    expect(page.locator("[data-suggest]")).to_be_visible()
+    page.locator("[data-suggest]").fill("99998")
+    expect(page.locator("#feature-suggestions option")).to_have_count(1)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("subject;visit;age\nS1;baseline;71\n", "separated by semicolons"),
+        ("subject,visit,volume\nS1,baseline,12,5\n", "Decimal commas split cells"),
+        ('subject,visit,volume\nS1,baseline,"12,5"\n', "cells that are no numbers"),
+        ("\ufeffsubject,visit,volume\nS1,baseline,12.5\n", "byte-order mark, which is skipped"),
+        ("subject,visit,volume\nS1,baseline,12.5\nS2,baseline,large\n", "cells that are no numbers"),
+    ],
+)
+def test_a_faulty_csv_is_named_before_anything_is_sent(
+    world: World, visitor: Visitor, tmp_path: Path, content: str, words: str
+) -> None:
+    page = visitor.page
+    source = tmp_path / "faulty.csv"
+    source.write_text(content, encoding="utf-8")
+    visitor.log_in(world.statistician.username)
+    visitor.open(world.path("feature-sets/new/"))
+
+    page.get_by_label("File").set_input_files(source)
+
+    expect(page.locator("[data-import-faults]")).to_contain_text(words)
+
+
+def test_a_frozen_model_is_applied_from_the_page_of_its_run(world: World, visitor: Visitor) -> None:
+    page = visitor.page
+    visitor.log_in(world.statistician.username)
+    visitor.open(world.path(f"runs/{world.primary.pk}/"))
+
+    page.get_by_role("button", name="Apply", exact=True).click()
+    run = HarmonizationRun.objects.get(mode="apply")
+    _carry_out(run)
+    visitor.open(world.path(f"runs/{run.pk}/"))
+
+    expect(page.get_by_role("heading", name="Frozen model", exact=True)).to_be_visible()
+    expect(page.locator(".primary-banner")).to_contain_text("Frozen model applied")
+    expect(page.get_by_text("Former parameters unchanged: yes")).to_be_visible()
+    visitor.open(world.path(f"runs/{world.primary.pk}/"))
+    with page.expect_download() as whole:
+        page.get_by_role("link", name="Whole run (ZIP)").click()
+    with zipfile.ZipFile(whole.value.path()) as package:
+        assert {"rerun.py", "manifest.json", "result/data.csv"} <= {
+            name.split("/", 1)[-1] if name.startswith("harmonization") else name
+            for name in package.namelist()
+        }

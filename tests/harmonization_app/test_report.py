@@ -9,16 +9,23 @@ import re
 from xml.etree import ElementTree
 
 import pytest
+from django.test import RequestFactory
 from django.urls import reverse
 from harmonization_cases import job_context, locked_combat, plan_document
 
-from harmonization_app.selectors.run import FeatureEffect
+from harmonization_app.algorithms.registry import ALGORITHMS
+from harmonization_app.selectors.run import FeatureEffect, row_flow
+from harmonization_app.selectors.run_evidence import NO_HEADLINE
 from harmonization_app.services import figures, run_execution
 from harmonization_app.services import plan as plan_services
 from harmonization_app.services import run as run_services
 from harmonization_app.services.report import render_report
+from harmonization_app.services.run import load_diagnostics
+from harmonization_app.views.run_sections import sections
+from hub.core.canonical import canonical_json
 from hub.core.errors import InvalidInput
 from hub.core.models import Job
+from hub.core.storage.blobs import put_blob
 from tests.factories.sites_app import PASSWORD
 
 
@@ -100,9 +107,72 @@ def test_the_json_report_holds_everything_that_was_decided(primary):
     assert content_type == "application/json"
     assert (document["kind"], document["plan"]["digest"]) == ("primary", primary.plan_digest)
     assert document["plan"]["signature"]["meaning"] == "I approve this plan"
-    assert [step["rows"] for step in document["row_flow"]] == [120, 0, 120]
+    assert [(step["title"], step["rows"]) for step in document["row_flow"]] == [
+        ("Rows in the feature set", 120),
+        ("Excluded by the plan", 0),
+        ("Rows harmonized", 120),
+        ("Rows whose images the hub does not have", 120),
+    ]
+    assert document["headline"]["evidence"][0]["held_out"] is True
+    assert document["notice"] == "PRIMARY: under a locked plan, before data lock"
+    assert document["limits"] == list(ALGORITHMS["combat"].limits)
+    assert document["algorithm"]["second_signature"]["meaning"] == "I approve this version"
+    (batch, *_) = document["batches"]
+    assert batch["scans"] == 20
+    assert 0 < batch["shift_shrunk"] <= batch["shift_raw"]
+    assert document["memory_estimate"]["bytes"] > 0
     assert document["summary"]["cross_check"]["passed"] is True
     assert document["diagnostics"]["held_out"]["evaluable"] is True
+
+
+def without(run, *keys):
+    """Make the run one of an earlier version: its diagnostics lack what was added since."""
+    diagnostics = load_diagnostics(run)
+    kept = {key: value for key, value in diagnostics.items() if key not in keys}
+    run.diagnostics_digest = put_blob(canonical_json(kept))
+    run.row_decisions, run.estimate = {}, {}
+    run.summary = {key: value for key, value in run.summary.items() if key not in keys}
+    return run
+
+
+def test_a_run_made_before_a_figure_was_computed_still_has_page_and_report(client, people, trial, primary):
+    added = ("headline", "sensitivity", "group_contrast", "covariate_effects", "limits", "flags", "scope")
+    old = without(primary, *added, "repeated", "travelling_subjects", "within_subject", "stability")
+
+    html = html_of(old)
+
+    assert NO_HEADLINE in html
+    assert "The plan names no sensitivity analysis." in html
+    assert html.count('<span class="tag primary">') == html.count("<h2>")
+    context = sections(RequestFactory().get("/"), old)
+    assert context["headline"]["evidence"][0]["after"] == context["diagnostics"]["held_out"]["held_out_after"]
+    assert context["contrasts"] == []
+    assert render_report(old, "pdf")[0].startswith(b"%PDF-")
+
+
+def test_held_out_evidence_leads_and_in_sample_evidence_says_what_it_is(primary):
+    html = html_of(primary)
+
+    evidence = html.index("What the evidence says")
+    assert evidence < html.index("<h2>Plan ")
+    assert html.index("HELD-OUT", evidence) < html.index("IN-SAMPLE", evidence)
+    assert "in-sample: always looks perfect" in html
+
+
+def test_rows_left_out_for_their_images_are_in_the_flow_with_their_reasons(primary):
+    primary.row_decisions = {
+        "excluded": {f"S-{number}|baseline": "failed QC" for number in range(25)},
+        "kept": {"S-99|baseline": "open deviation: TR"},
+        "batches": {},
+        "without_images": 0,
+    }
+
+    flow = {step.title: step for step in row_flow(primary)}
+
+    excluded = flow["Excluded for their images (deviant or failed QC)"]
+    assert excluded.rows == 25
+    assert excluded.note.endswith("S-19|baseline: failed QC; and 5 more")
+    assert flow["of these, kept in spite of their images"].note == "S-99|baseline: open deviation: TR"
 
 
 def test_the_pdf_is_a_pdf_and_deterministic(exploratory):
