@@ -102,6 +102,8 @@ def _gcv_step(
     point: FloatArray, here: Derivatives, best: float
 ) -> Steps[tuple[FloatArray, Derivatives] | None]:
     """Return the next point with its score, not above `best`; None when 14 halvings find none."""
+    if not here.gradient.any():
+        return None
     descent = -here.gradient / np.abs(here.gradient).max()
     values, vectors = _axes(here.hessian)
     newton = not bool(np.any(values < 0))
@@ -125,7 +127,8 @@ def _axes(hessian: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _limited(step: FloatArray) -> FloatArray:
-    return step * min(1.0, LONGEST_STEP / float(np.abs(step).max()))
+    greatest = float(np.abs(step).max())
+    return step if greatest <= LONGEST_STEP else step * (LONGEST_STEP / greatest)
 
 
 @dataclass(slots=True, eq=False)
@@ -201,7 +204,7 @@ def _reml_step(walk: _Descent, step: FloatArray, definite: bool) -> Steps[bool]:
     while not served and halvings < REML_HALVINGS:
         if halvings == 3 and walk.step < 10:
             length, turned = min(float(np.linalg.norm(step)), REML_LONGEST_DESCENT), True
-            step = -walk.here.gradient * (length / float(np.linalg.norm(walk.here.gradient)))
+            step = -walk.here.gradient * (length / (float(np.linalg.norm(walk.here.gradient)) or 1.0))
         else:
             step = step / 2.0
         change, misfit = yield from walk.trial(step)
@@ -217,7 +220,7 @@ def _reml_step(walk: _Descent, step: FloatArray, definite: bool) -> Steps[bool]:
 
 def _better_of(walk: _Descent, step: FloatArray, change: float) -> Steps[FloatArray]:
     """Return `step`, which brings `change`, or the best halving of steepest descent where that brings more."""
-    descent = -2.0 * walk.here.gradient / np.abs(walk.here.gradient).max()
+    descent = -2.0 * walk.here.gradient / (np.abs(walk.here.gradient).max() or 1.0)
     best, chosen = math.inf, descent
     for _ in range(40):
         descent = descent / 2.0

@@ -17,6 +17,8 @@ from harmonization_app.algorithms.combat_gam import CombatGam
 from harmonization_app.algorithms.kernel import fit_statistics, group_rows
 from harmonization_app.algorithms.model import load_model, save_model
 from harmonization_app.algorithms.penalty import Problem, gcv, gcv_many, least_score, reml, reml_many
+from harmonization_app.algorithms.penalty_mgcv import gcv_search, reml_search
+from harmonization_app.algorithms.penalty_start import Start
 from harmonization_app.algorithms.smooth import distinct_knots, place_smooth
 from harmonization_app.algorithms.specification import (
     BatchSizePolicy,
@@ -61,6 +63,16 @@ def _problem(seed: int, features: int = 40) -> Problem:
     root = np.diag(np.geomspace(0.01, 30.0, 8))
     signals = random.normal(0, 1, (8, features)) * np.geomspace(12, 0.8, 8)[:, None]
     return Problem((root,), signals, random.uniform(60, 140, features), np.ones(features), 120, 6)
+
+
+def _only(problem: Problem, feature: int) -> Problem:
+    own = [feature]
+    return replace(
+        problem,
+        signals=problem.signals[:, own],
+        unexplained=problem.unexplained[own],
+        variances=problem.variances[own],
+    )
 
 
 @pytest.mark.reference
@@ -406,3 +418,17 @@ def test_scores_evaluated_together_are_those_evaluated_alone() -> None:
             assert found.gradient == pytest.approx(alone.gradient, rel=1e-9, abs=1e-12)
             assert found.hessian == pytest.approx(alone.hessian, rel=1e-9, abs=1e-12)
             assert found.variance == pytest.approx(alone.variance, rel=1e-12)
+
+
+@pytest.mark.parametrize("search", [gcv_search, reml_search])
+def test_search_that_begins_at_its_end_stays_there(search) -> None:
+    problem = _problem(14, features=30)
+    start = Start(np.array([0.4]), 0, 0.0)
+
+    ends = search(problem, start)[0]
+    for feature, end in enumerate(ends):
+        again = search(_only(problem, feature), replace(start, log_penalties=np.array([end])))[0, 0]
+        assert np.isfinite(again)
+
+    zero = Problem(problem.roots, np.zeros((8, 2)), np.ones(2), np.ones(2), 120, 6)
+    assert np.isfinite(search(zero, start)).all()

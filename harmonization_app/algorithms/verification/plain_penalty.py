@@ -165,12 +165,13 @@ def gcv_steps(score: Score, start: Array) -> Array:
     gain, count = 1e10, 1
     while True:
         count += 1
-        downhill = -gradient / np.max(np.abs(gradient))
-        bends_up = np.all(np.linalg.eigvalsh(hessian) >= 0)
+        level = not np.any(gradient)
+        downhill = -gradient / (np.max(np.abs(gradient)) or 1.0)
+        bends_up = not level and bool(np.all(np.linalg.eigvalsh(hessian) >= 0))
         step = -np.linalg.solve(hessian, gradient) if bends_up else downhill
-        step = step * min(1.0, 5.0 / np.max(np.abs(step))) if bends_up else step
+        step = step / max(1.0, np.max(np.abs(step)) / 5.0) if bends_up else step
         found = False
-        for attempt in range(14):
+        for attempt in range(0 if level else 14):
             step = downhill if attempt == 3 and bends_up else step
             value = score(point + step)[0]
             if value - best < 1e-14 * best:
@@ -228,7 +229,7 @@ def _reml_step(
     definite = bool(np.all(lengths >= top * tiny**0.7))
     step = np.zeros(len(point))
     step[free] = -axes @ (axes.T @ gradient[free] / np.maximum(np.abs(lengths), top * tiny**0.7))
-    step = step * min(1.0, 5.0 / np.max(np.abs(step)))
+    step = step / max(1.0, np.max(np.abs(step)) / 5.0)
 
     def tried(step: Array) -> tuple[float, bool]:
         change = score(point + step)[0] - value - 1e-14 * scale
@@ -240,7 +241,7 @@ def _reml_step(
     while not (change < 0 and close) and tries < 30:
         if tries == 3 and count < 10:
             turned = True
-            step = -gradient / np.linalg.norm(gradient) * min(np.linalg.norm(step), 2.0)
+            step = -gradient / (np.linalg.norm(gradient) or 1.0) * min(np.linalg.norm(step), 2.0)
         else:
             step = step / 2
         change, close = tried(step)
@@ -254,7 +255,7 @@ def _reml_step(
 
 def _downhill(tried: Callable[[Array], tuple[float, bool]], gradient: Array) -> tuple[Array, float]:
     """Return the best halving of a step downhill, and the change of the score it brings."""
-    step = -gradient / np.max(np.abs(gradient))
+    step = -gradient / (np.max(np.abs(gradient)) or 1.0)
     chosen, lowest = step, tried(step)[0]
     for _ in range(39):
         if lowest < 0 and tried(step)[0] > lowest:
