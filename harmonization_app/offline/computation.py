@@ -51,6 +51,7 @@ from hub.core.errors import Conflict, HubError, InvalidInput
 Mode = Literal["fit", "apply", "add_batch"]
 
 SCHEMA = "hub.harmonization-computation/1"
+COMPARED_FEATURES = 4096
 DOCUMENT, RESULT, OUTCOME = "computation.json", "result", "result.json"
 
 
@@ -269,10 +270,26 @@ def compare(
 
 
 def largest_difference_sd(former: FloatArray, again: FloatArray) -> float | None:
-    """Return the largest difference in SD of the former values; None where the tables cannot be compared."""
-    if former.shape != again.shape or not np.array_equal(np.isnan(former), np.isnan(again)):
+    """Return the largest difference in SD of the former values; None where the tables cannot be compared.
+
+    By blocks of features: either table may be a file that is mapped and larger than memory.
+    """
+    if former.shape != again.shape:
         return None
+    largest = 0.0
+    for start in range(0, former.shape[1], COMPARED_FEATURES):
+        block = slice(start, start + COMPARED_FEATURES)
+        own = _block_difference_sd(former[:, block], again[:, block])
+        if own is None:
+            return None
+        largest = max(largest, own)
+    return largest
+
+
+def _block_difference_sd(former: FloatArray, again: FloatArray) -> float | None:
     present = ~np.isnan(former)
+    if not np.array_equal(present, ~np.isnan(again)):
+        return None
     if not present.any():
         return 0.0
     # Features without any value have no spread; NumPy would warn of them.

@@ -76,9 +76,12 @@ def write_values(path: Path, values: FloatArray) -> None:
 
 
 def read_values(path: Path) -> FloatArray:
-    """Return a float64 table. Raises InvalidInput where the file is none."""
+    """Return a float64 table, mapped: it is read where it is used, also when the file has lost its name since.
+
+    Raises InvalidInput where the file is none.
+    """
     try:
-        values = np.load(path, allow_pickle=False)
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InvalidInput(f"{path.name} cannot be read as a table: {error}.") from error
     if values.dtype != np.dtype("<f8") or values.ndim != 2:

@@ -85,7 +85,7 @@ def start_run(
         raise InvalidInput("The plan and the feature set belong to different trials.")
     document = dict(plan.document if plan is not None else specification or {})
     parsed = parse_plan(document)
-    estimate = estimate_memory(parsed, feature_set)
+    estimate = estimate_memory(parsed, feature_set, repeated=rerun_of is not None)
     require_memory(estimate)
     with transaction.atomic():
         trial = Trial.objects.select_for_update(no_key=True).get(pk=trial.pk)
@@ -109,26 +109,32 @@ def start_run(
             created_by=actor,
             **(frozen.to_fields() if frozen else {}),
         )
-        job = enqueue(
-            JOB, key=str(row.pk), arguments={"run_id": str(row.pk)}, scope=trial.pk, requested_by=actor
-        )
-        row.job_id = job.pk
-        row.save(update_fields=["job_id"])
-        record(
-            actor=actor,
-            action="harmonization_run.started",
-            obj=row,
-            new={
-                "kind": row.kind,
-                "mode": row.mode,
-                "plan": str(plan.pk) if plan else "",
-                "feature_set": feature_set.digest,
-                "blinded": parsed.blinded,
-                **({"model_of": str(frozen.run.pk), "batch": frozen.batch} if frozen else {}),
-            },
-            reason=frozen.reason if frozen else "",
-        )
+        _enqueue(actor, row, parsed)
     return row
+
+
+def _enqueue(actor: Any, row: HarmonizationRun, parsed: PlanDocument) -> None:
+    """Enqueue the job of a new run and record its start."""
+    job = enqueue(
+        JOB, key=str(row.pk), arguments={"run_id": str(row.pk)}, scope=row.trial_id, requested_by=actor
+    )
+    row.job_id = job.pk
+    row.save(update_fields=["job_id"])
+    frozen = {"model_of": str(row.model_of_id), "batch": row.added_batch} if row.model_of_id else {}
+    record(
+        actor=actor,
+        action="harmonization_run.started",
+        obj=row,
+        new={
+            "kind": row.kind,
+            "mode": row.mode,
+            "plan": str(row.plan_id or ""),
+            "feature_set": row.feature_set.digest,
+            "blinded": parsed.blinded,
+            **frozen,
+        },
+        reason=row.step_reason,
+    )
 
 
 def _usable_version(algorithm: str) -> AlgorithmVersion:

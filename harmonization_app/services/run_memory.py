@@ -67,10 +67,15 @@ class MemoryEstimate:
         return {"bytes": self.bytes, "limit_bytes": self.limit_bytes, "how": self.how}
 
 
-def estimate_memory(parsed: PlanDocument, feature_set: FeatureSet) -> MemoryEstimate:
-    """Return the memory of a run of a plan on a feature set, read from their sizes alone."""
+def estimate_memory(
+    parsed: PlanDocument, feature_set: FeatureSet, *, repeated: bool = False
+) -> MemoryEstimate:
+    """Return the memory of a run of a plan on a feature set, read from their sizes alone.
+
+    A run that is `repeated` is computed whole in a process of its own.
+    """
     if is_shared(parsed, feature_set):
-        return _by_blocks(parsed, feature_set)
+        return _by_blocks(parsed, feature_set, repeated)
     scans, features = feature_set.row_count, feature_set.column_count
     planned = len(parsed.specification.features) or features
     whole = feature_set.origin == FeatureSet.Origin.MATRIX
@@ -90,14 +95,18 @@ def is_shared(parsed: PlanDocument, feature_set: FeatureSet) -> bool:
     return alone and matrix and cells >= settings.HUB_RUN_BLOCK_CELLS
 
 
-def _by_blocks(parsed: PlanDocument, feature_set: FeatureSet) -> MemoryEstimate:
+def _by_blocks(parsed: PlanDocument, feature_set: FeatureSet, repeated: bool) -> MemoryEstimate:
     scans = feature_set.row_count
     planned = len(parsed.specification.features) or feature_set.column_count
     batches = len({row.get(parsed.batch) for row in feature_set.rows})
     columns = len(feature_set.rows[0])
     own = estimate_blocks(scans, planned, batches, columns, unit=WIDEST_BLOCK)
     how = f"{scans} scans of {planned} features by blocks of {own.width}, the table on disk"
-    return MemoryEstimate(BASE_BYTES + own.total_bytes, settings.HUB_RUN_MEMORY_LIMIT_MB << 20, how)
+    result = 0
+    if repeated:
+        result = CELL_BYTES * scans * planned
+        how += ", and the whole result in the process that repeats the run"
+    return MemoryEstimate(BASE_BYTES + own.total_bytes + result, settings.HUB_RUN_MEMORY_LIMIT_MB << 20, how)
 
 
 def require_memory(estimate: MemoryEstimate) -> None:
