@@ -61,8 +61,8 @@ class Size:
 
 
 SIZES = (
-    Size(2_000, 4, 10),
-    Size(20_000, 4, 5, once=(NEUROHARMONIZE,)),
+    Size(2_000, 3, 10),
+    Size(20_000, 3, 7, once=(NEUROHARMONIZE,)),
     Size(200_000, 3, 3, once=(NEUROCOMBAT, NEUROHARMONIZE)),
 )
 LONGEST_AS_INSTALLED = 20_000
@@ -87,7 +87,7 @@ def compare(size: Size, pythons: dict[str, str]) -> bool:
         for engine, python in pythons.items():
             if engine in size.once and turn:
                 continue
-            repeats = 1 if engine in size.once else min(size.repeats, 2 if engine == NEUROCOMBAT else 99)
+            repeats = 1 if engine in size.once or engine == NEUROCOMBAT else size.repeats
             for threads in modes:
                 command = [python, str(Path(__file__).resolve()), "--engine", engine]
                 command += ["--features", str(size.features), "--repeats", str(repeats)]

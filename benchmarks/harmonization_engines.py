@@ -125,13 +125,19 @@ def prepare(engine: str, features: int) -> tuple[Callable[[], Any], int]:
 
 
 def _combat(engine: str, features: int) -> Callable[[], Any]:
+    from harmonization_app.algorithms.blas import single_thread
     from harmonization_app.algorithms.combat import Combat
 
     dataset, specification = make_input(features)
     algorithm = Combat()
     if engine == WHOLE:
         return lambda: algorithm.harmonize(dataset, specification).values
-    return lambda: algorithm.correct(algorithm.estimate(dataset, specification, ()), dataset, ()).values
+
+    def fit_and_apply() -> Any:
+        with single_thread():
+            return algorithm.correct(algorithm.estimate(dataset, specification, ()), dataset, ()).values
+
+    return fit_and_apply
 
 
 def _neurocombat(values: np.ndarray, subjects: Subjects) -> Callable[[], Any]:

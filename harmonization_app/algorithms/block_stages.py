@@ -21,6 +21,7 @@ from harmonization_app.algorithms.base import (
     IntArray,
     require_no_stops,
 )
+from harmonization_app.algorithms.blas import single_thread
 from harmonization_app.algorithms.block_files import BlockSource, BlockTarget, SelectedSource
 from harmonization_app.algorithms.block_parts import Assembly, BlockPart
 from harmonization_app.algorithms.combat import Combat
@@ -87,11 +88,12 @@ def block_statistics(task: Task, source: BlockSource, columns: slice) -> BlockPa
         raise InvalidInput(
             f"The table has {values.shape[0]} scans, its labels {len(task.labels.rows)} rows; they belong together."
         )
-    if task.design is None:
-        summary = without_batches(values)
-    else:
-        grouping = group_rows(task.design.codes, len(task.design.batches))
-        summary = summarize_values(values, task.design, grouping)
+    with single_thread():
+        if task.design is None:
+            summary = without_batches(values)
+        else:
+            grouping = group_rows(task.design.codes, len(task.design.batches))
+            summary = summarize_values(values, task.design, grouping)
     every = sample_positions(len(task.labels.features))
     sampled = every[(every >= columns.start) & (every < columns.stop)]
     return BlockPart(task.identity, columns, summary, sampled, values[:, sampled - columns.start])
@@ -105,17 +107,19 @@ def join(task: Task, parts: Iterable[BlockPart]) -> Model:
     findings, summary = examine(task, parts)
     require_no_stops(findings)
     assert task.design is not None  # a task without a design has stops
-    return Combat().conclude(task.labels, task.specification, task.design, summary.statistics, findings)
+    with single_thread():
+        return Combat().conclude(task.labels, task.specification, task.design, summary.statistics, findings)
 
 
 def examine(task: Task, parts: Iterable[BlockPart]) -> tuple[tuple[Finding, ...], Summary]:
     """Return all findings of the gate on the whole table, stops first, and the parts put together."""
     summary, sample = _assemble(task, parts)
     findings = list(task.findings)
-    if task.design is None:
-        findings += check_values(task.labels, task.specification, summary, None)
-    else:
-        findings += gate.check_summary(task.labels, task.design, task.specification, summary, sample)
+    with single_thread():
+        if task.design is None:
+            findings += check_values(task.labels, task.specification, summary, None)
+        else:
+            findings += gate.check_summary(task.labels, task.design, task.specification, summary, sample)
     return gate.stops_first(findings), summary
 
 
@@ -154,7 +158,9 @@ def apply_block(task: Task, part: Model, source: BlockSource, target: BlockTarge
         part.units,
     )
     require_no_stops(gate.check_apply(part, block))
-    target.write(columns, Combat().correct(part, block, ()).values)
+    with single_thread():
+        corrected = Combat().correct(part, block, ()).values
+    target.write(columns, corrected)
 
 
 def _assemble(task: Task, parts: Iterable[BlockPart]) -> tuple[Summary, Dataset]:

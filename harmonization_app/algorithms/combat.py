@@ -23,6 +23,7 @@ from harmonization_app.algorithms.base import (
     Result,
     require_no_stops,
 )
+from harmonization_app.algorithms.blas import single_thread
 from harmonization_app.algorithms.design import (
     Design,
     batch_codes,
@@ -82,6 +83,7 @@ class Combat(Algorithm):
         "harmonization_app.algorithms.add_batch",
         "harmonization_app.algorithms.affine",
         "harmonization_app.algorithms.base",
+        "harmonization_app.algorithms.blas",
         "harmonization_app.algorithms.combat",
         "harmonization_app.algorithms.design",
         "harmonization_app.algorithms.empirical_bayes",
@@ -128,9 +130,10 @@ class Combat(Algorithm):
     def fit(self, dataset: Dataset, specification: Specification) -> Model:
         """Estimate batch effects; see Algorithm.fit. The model's `facts` hold the findings of the gate."""
         dataset = examined(dataset)
-        findings = self.validate(dataset, specification)
-        require_no_stops(findings)
-        return self.estimate(dataset, specification, findings)
+        with single_thread():
+            findings = self.validate(dataset, specification)
+            require_no_stops(findings)
+            return self.estimate(dataset, specification, findings)
 
     def harmonize(self, dataset: Dataset, specification: Specification) -> Result:
         """Fit on a dataset and correct that same dataset; gate, fit and correction share one look at the values."""
@@ -140,9 +143,10 @@ class Combat(Algorithm):
     def apply(self, model: Model, dataset: Dataset) -> Result:
         """Correct scans of known batches with their own covariates, by frozen parameters."""
         dataset = select_features(dataset, model.features)
-        findings = gate.check_apply(model, dataset, missing_values=self.capabilities.missing_values)
-        require_no_stops(findings)
-        return self.correct(model, dataset, findings)
+        with single_thread():
+            findings = gate.check_apply(model, dataset, missing_values=self.capabilities.missing_values)
+            require_no_stops(findings)
+            return self.correct(model, dataset, findings)
 
     def estimate(
         self, dataset: Dataset, specification: Specification, findings: tuple[Finding, ...]
