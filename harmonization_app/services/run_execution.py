@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from django.utils import timezone
@@ -81,30 +82,50 @@ def _carry_out(context: JobContext, row: HarmonizationRun) -> tuple[str, str, Ch
     }
     if stops(findings):
         return _refused(findings, changes)
-    context.progress(0.3, "estimating the batch effects")
+    return _fitted(_Work(context, row, parsed, prepared), findings, changes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A run whose gate is open."""
+
+    context: JobContext
+    row: HarmonizationRun
+    parsed: PlanDocument
+    prepared: Prepared
+
+
+def _fitted(work: _Work, findings: tuple[Finding, ...], changes: Changes) -> tuple[str, str, Changes]:
+    """Harmonize, compute the result a second time, diagnose: the final state, its reason, what is stored."""
+    row, parsed, prepared = work.row, work.parsed, work.prepared
+    work.context.progress(0.3, "estimating the batch effects")
     try:
-        outcome = _computed(context, row, _computation(parsed, prepared))
+        outcome = _computed(work.context, row, _computation(parsed, prepared))
     except HarmonizationRefused as refusal:
         return _refused((*refusal.findings, *findings), changes)
     chain = outcome.result
-    context.progress(0.5, "computing the result a second time")
+    work.context.progress(0.5, "computing the result a second time")
     check = check_again(parsed.algorithm, prepared.dataset, chain)
     primary = row.kind == HarmonizationRun.Kind.PRIMARY
     findings += tuple(cross_check_findings(check, primary=primary))
-    changes |= {
-        "gate": [finding.to_json() for finding in findings],
-        "summary": _summary(row, parsed, prepared, outcome, check),
-    }
+    summary = _summary(row, parsed, prepared, outcome, check)
+    changes |= {"gate": [finding.to_json() for finding in findings], "summary": summary}
     if stops(findings):
         return RunState.FAILED, _reasons(findings), changes
-    context.progress(0.6, "diagnosing before and after")
-    report = get_algorithm(parsed.algorithm).diagnose(chain.dataset, parsed.specification, chain.main)
+    diagnostics = _diagnostics(work, chain)
+    summary["sensitivity"] = in_short(diagnostics["sensitivity"])
+    return RunState.SUCCEEDED, "", changes | _outputs(row, prepared, chain, diagnostics, summary)
+
+
+def _diagnostics(work: _Work, chain: ChainResult) -> dict[str, Any]:
+    """Return what the method did to the data, and the sensitivity analyses of the plan."""
+    work.context.progress(0.6, "diagnosing before and after")
+    algorithm = get_algorithm(work.parsed.algorithm)
+    report = algorithm.diagnose(chain.dataset, work.parsed.specification, chain.main)
     analyses = analyse_sensitivity(
-        parsed, chain, lambda share, text: context.progress(0.75 + 0.2 * share, text)
+        work.parsed, chain, lambda share, text: work.context.progress(0.75 + 0.2 * share, text)
     )
-    changes["summary"]["sensitivity"] = in_short(analyses)
-    diagnostics = {**report.to_json(), "sensitivity": analyses}
-    return RunState.SUCCEEDED, "", changes | _outputs(row, prepared, chain, diagnostics, changes["summary"])
+    return {**report.to_json(), "sensitivity": analyses}
 
 
 def _require_locked_digests(row: HarmonizationRun, parsed: PlanDocument, environment_digest: str) -> None:
