@@ -9,8 +9,8 @@ by the frozen mixture. In 20 simulations (4 sites of 40 scans, 20 features, a hi
 97 % of the scans are assigned rightly in the median (2.3 % lie beyond the middle of two such components), and of the
 hidden shift 11 % remain with "batch", 99 % with "protect".
 
-Limits: a division found in the outcome is corrected in, or kept in, that same outcome, and the division may be biology:
-the method is exploratory. Planned `feature` keeps at least the choice of the feature out of the data.
+Limits: a division found in the outcome is corrected in, or kept in, that same outcome, and the division may be biology.
+A planned `feature` keeps at least the choice of the feature out of the data; the gate warns where none is planned.
 """
 
 from __future__ import annotations
@@ -80,7 +80,6 @@ class GMMCombat(Algorithm):
     id: ClassVar[str] = "gmm-combat"
     version: ClassVar[str] = "1.0.0"
     title: ClassVar[str] = "GMM ComBat (multi-modal features)"
-    exploratory: ClassVar[bool] = True
     capabilities: ClassVar[Capabilities] = Capabilities(
         missing_values=True,
         reference_batch=False,
@@ -90,8 +89,8 @@ class GMMCombat(Algorithm):
         without_eb=True,
     )
     limits: ClassVar[tuple[str, ...]] = (
-        "The hidden grouping is found in the measurements that are then corrected: exploratory, never a primary "
-        "analysis.",
+        "The hidden grouping is found in the measurements that are then corrected. A primary analysis should name "
+        "the feature that shows it in the plan; the gate warns where the plan leaves that choice to the data.",
         "Two modes may be biology (sex, disease, response to treatment). With grouping batch that biology is removed "
         "unless a covariate of the plan explains it.",
         "One division into two groups from one feature; features with other modes are not helped.",
@@ -182,12 +181,22 @@ class GMMCombat(Algorithm):
         if isinstance(grouping, Finding):
             return (*findings, grouping), None
         findings.append(describe(grouping, dataset))
+        if options["feature"] is None:
+            findings.append(_chosen_from_outcome(grouping))
         augmented = _with_grouping(dataset, grouping)
         for name, plan in _steps(specification, str(options["grouping"])).items():
             own = gate.check(_for_step(augmented, name), plan)
             prefix = "Hidden grouping: " if name == GROUPING else ""
             findings += [replace(item, message=prefix + item.message) for item in own]
         return tuple(dict.fromkeys(findings)), grouping
+
+
+def _chosen_from_outcome(grouping: Grouping) -> Finding:
+    message = (
+        f"The plan names no feature for the hidden grouping, so {grouping.feature} was chosen from the measurements "
+        "that are corrected. Write options.feature into the plan before it is locked."
+    )
+    return Finding("grouping_feature_from_data", "warn", message, columns=(grouping.feature,))
 
 
 def _check_name(dataset: Dataset) -> list[Finding]:

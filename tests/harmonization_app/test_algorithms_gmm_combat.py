@@ -247,3 +247,15 @@ def test_mixture_is_that_of_scikit_learn() -> None:
         np.testing.assert_allclose(ours.variances[:, column], theirs.covariances_[order, 0, 0], atol=1e-3)
         one = GaussianMixture(1, reg_covar=0).fit(standard)
         assert ours.gain[column] == pytest.approx(one.aic(standard) - theirs.aic(standard), abs=1e-4)
+
+
+def test_a_feature_chosen_by_the_data_is_warned_of_and_a_planned_one_is_not() -> None:
+    dataset, _ = _planted(0)
+    planned = replace(CORRECT, options={"grouping": "batch", "feature": "f0"})
+
+    chosen = {finding.code: finding.severity for finding in GMMCombat().validate(dataset, CORRECT)}
+    named = {finding.code for finding in GMMCombat().validate(dataset, planned)}
+
+    assert chosen["grouping_feature_from_data"] == "warn"
+    assert "grouping_feature_from_data" not in named
+    assert GMMCombat.exploratory is False
