@@ -266,10 +266,20 @@ def test_a_signature_that_the_audit_chain_does_not_hold(package, problem_of):
 
 def test_an_algorithm_version_other_than_the_signed_one(package, problem_of):
     name = first(package, "algorithms/")
-    for change in ({"code_digest": "0" * 64}, {"version": "9.9"}, {"verification": {"passed": True}}):
+    for change in (
+        {"code_digest": "0" * 64},
+        {"version": "9.9"},
+        {"verification": {"passed": True}},
+        {"parameters_schema": {}},
+    ):
         record = json.loads(package[name]) | change
         assert problem_of(signed_again({**package, name: canonical_json(record)})) == (
-            f"{name}: its signature is not over this algorithm version"
+            f"{name}: a signature is not over this algorithm version"
+        )
+    record = json.loads(package[name])
+    for change in ({"second_signature": None}, {"second_signature": record["signature"]}):
+        assert problem_of(signed_again({**package, name: canonical_json(record | change)})) == (
+            f"{name}: it says locked, but not enough different people signed it"
         )
     rest = {key: value for key, value in package.items() if key != name}
     assert problem_of(signed_again(rest)).startswith("algorithms/: the algorithm version of run ")

@@ -164,7 +164,11 @@ def test_an_algorithm_version_is_verified_locked_and_retired(stat, admin, people
     assert_problem(stat.post(path + "lock/", SIGNATURE), 403, "not_allowed")
     assert_problem(admin.post(path + "lock/", {**SIGNATURE, "password": "x"}), 403, "signature_refused")
     signed = admin.post(path + "lock/", SIGNATURE).json()
-    assert (signed["state"], signed["signature"] is None, signed["second_signature"]) == ("verified", False, None)
+    assert (signed["state"], signed["signature"] is None, signed["second_signature"]) == (
+        "verified",
+        False,
+        None,
+    )
     assert_problem(admin.post(path + "lock/", SIGNATURE), 409, "conflict")
     assert Caller(people.second_admin).post(path + "lock/", SIGNATURE).json()["state"] == "locked"
     assert admin.post(path + "retire/", {"reason": "Replaced"}).json()["state"] == "retired"
