@@ -18,12 +18,8 @@ LOCKED_PYTHON = "3.11"
 LOCKS = (("requirements.in", "requirements.txt"), ("tests/requirements.in", "tests/requirements.txt"))
 
 
-# A benchmark of the whole hub starts one of its own.
-BENCHMARK_ARGUMENTS = {"ingest.py": ("--serve",)}
-
-
 def bench(layout: Layout) -> int:
-    """Run every benchmark beside private services; return 0 only when all ran.
+    """Run every benchmark beside private services; return 0 only when all ran and reached their targets.
 
     Raises LauncherError when there is none."""
     setup.install(layout, with_tests=True)
@@ -34,7 +30,7 @@ def bench(layout: Layout) -> int:
     with running_services(replace(layout, var=layout.var / "bench")) as services:
         for script in scripts:
             say(f"== {script.name}")
-            command = [str(layout.python), str(script), *BENCHMARK_ARGUMENTS.get(script.name, ())]
+            command = [str(layout.python), str(script), *_arguments(script.name, layout)]
             if services.supervisor.run(command, services.environment, layout.root) != 0:
                 failed.append(script.name)
     if failed:
@@ -66,6 +62,15 @@ def lock(layout: Layout) -> None:
             options = ["--custom-compile-command", "make lock", "--quiet", source, "-o", target]
             _require(subprocess.run([*command, *options], cwd=layout.root, check=False), f"resolve {source}")
             say(f"Wrote {target}.")
+
+
+def _arguments(script: str, layout: Layout) -> tuple[str, ...]:
+    """Return what a benchmark is told: one of the whole hub to start its own, one of large files where they go."""
+    known = {
+        "ingest.py": ("--serve",),
+        "harmonization.py": ("--folder", str(layout.var / "bench" / "harmonization")),
+    }
+    return known.get(script, ())
 
 
 def _has_main(file: Path) -> bool:
