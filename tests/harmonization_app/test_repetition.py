@@ -160,6 +160,16 @@ def test_the_frozen_model_gives_an_interim_look_the_same_values(trial, people, f
     assert applied.summary["application"]["model_digest"] == fitted.model_digest
 
 
+@pytest.mark.parametrize("tail", ["", "report/", "data/"])
+def test_pages_and_files_of_a_run_with_a_frozen_model_answer(trial, people, features, client, tail):
+    fitted = run_now(people, features, specification=plan_document())
+    new = table_of(trial, people, "Interim", rows_of(batches_of(features)[0])[:3])
+    applied = done(model_application.apply_model(actor=people.statistician, run=fitted, feature_set=new))
+    client.force_login(people.statistician)
+
+    assert client.get(f"/t/{trial.code}/runs/{applied.pk}/{tail}").status_code == 200
+
+
 def test_a_primary_model_gives_a_primary_run_under_the_plan_in_force(trial, people, features):
     plan = locked_plan(trial, people)
     fitted = run_now(people, features, plan=plan)
