@@ -102,6 +102,7 @@ class PlanSerializer(serializers.ModelSerializer):
             "version",
             "title",
             "algorithm_version",
+            "companions",
             "document",
             "digest",
             "state",
