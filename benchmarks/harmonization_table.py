@@ -34,7 +34,7 @@ def print_table(features: int, figures: dict[tuple[str, str], Figures]) -> bool:
     reached = []
     for (engine, threads), own in figures.items():
         base, floor = figures.get((NEUROCOMBAT, threads)), figures[(COPY, threads)]
-        speed_up = base["best_s"] / own["best_s"] if base else None
+        speed_up = base["best_s"] / own["best_s"] if base and engine != COPY else None
         copies = own["best_s"] / floor["best_s"]
         memory = memory_over_input(own)
         missed = (
