@@ -24,6 +24,7 @@ from harmonization_app.algorithms.base import (
     FloatArray,
     HarmonizationRefused,
     require_no_stops,
+    without_rows,
 )
 from harmonization_app.algorithms.design import as_numbers, merged_labels, select_features
 from harmonization_app.algorithms.empirical_bayes import (
@@ -113,7 +114,7 @@ def add_batch(model: Model, dataset: Dataset, batch: str | None = None) -> Model
     entry = {
         "batch": new[0],
         "scans": len(scans.rows),
-        "findings": [finding.to_json() for finding in findings],
+        "findings": without_rows(findings),
     }
     return replace(
         extended, facts={**extended.facts, "added_batches": [*model.facts.get("added_batches", []), entry]}

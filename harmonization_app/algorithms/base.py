@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -69,6 +69,18 @@ class HarmonizationRefused(HubError):
             " ".join(finding.message for finding in stops),
             errors=[{"field": finding.code, "message": finding.message} for finding in stops],
         )
+
+
+def without_rows(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    """Return findings as a model keeps them: JSON that names no row, for a model holds nothing of any subject."""
+    return [
+        (
+            replace(finding, rows=(), message=f"{len(finding.rows)} rows; the gate of the run names them.")
+            if finding.rows
+            else finding
+        ).to_json()
+        for finding in findings
+    ]
 
 
 def require_no_stops(findings: Sequence[Finding]) -> None:

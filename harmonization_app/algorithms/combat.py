@@ -22,6 +22,7 @@ from harmonization_app.algorithms.base import (
     FloatArray,
     Result,
     require_no_stops,
+    without_rows,
 )
 from harmonization_app.algorithms.blas import single_thread
 from harmonization_app.algorithms.design import (
@@ -213,7 +214,7 @@ class Combat(Algorithm):
                 "scans": len(table.rows),
                 "features": len(table.features),
                 "missing_cells": int(len(table.rows) * len(table.features) - moments.counts.sum()),
-                "findings": [finding.to_json() for finding in findings],
+                "findings": without_rows(findings),
             },
         )
 

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from harmonization_app.algorithms.base import Capabilities, Dataset, Finding, FloatArray
+from harmonization_app.algorithms.base import Capabilities, Dataset, Finding, FloatArray, without_rows
 from harmonization_app.algorithms.combat import Combat
 from harmonization_app.algorithms.design import Design, code_covariates, select_features
 from harmonization_app.algorithms.kernel import Statistics, fit_statistics, group_rows
@@ -127,7 +127,7 @@ class CombatRobust(Combat):
                 "features": dataset.values.shape[1],
                 "missing_cells": int(np.isnan(dataset.values).sum()),
                 # Without rows: a model holds nothing of any subject.
-                "findings": [replace(finding, rows=()).to_json() for finding in findings],
+                "findings": without_rows(findings),
             },
         )
 

@@ -26,6 +26,7 @@ from harmonization_app.algorithms.base import (
     Finding,
     Result,
     require_no_stops,
+    without_rows,
 )
 from harmonization_app.algorithms.combat import Combat
 from harmonization_app.algorithms.compound import Part, pack, unpack
@@ -136,7 +137,7 @@ class GMMCombat(Algorithm):
             "scans": len(dataset.rows),
             "features": len(dataset.features),
             "missing_cells": parts[0].model.facts["missing_cells"],
-            "findings": [finding.to_json() for finding in findings],
+            "findings": without_rows(findings),
             "grouping": {"mode": mode, **grouping.facts},
             "limits": list(self.limits),
         }

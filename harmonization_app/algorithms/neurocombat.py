@@ -30,6 +30,7 @@ from harmonization_app.algorithms.base import (
     HarmonizationRefused,
     Result,
     require_no_stops,
+    without_rows,
 )
 from harmonization_app.algorithms.design import Design, as_number, build_design, level_text, select_features
 from harmonization_app.algorithms.model import Model
@@ -281,7 +282,7 @@ def _model(
             "scans": len(dataset.rows),
             "features": len(dataset.features),
             "missing_cells": 0,
-            "findings": [finding.to_json() for finding in findings],
+            "findings": without_rows(findings),
         },
     )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from harmonization_app.algorithms.base import Algorithm, Dataset, Finding, require_no_stops
+from harmonization_app.algorithms.base import Algorithm, Dataset, Finding, require_no_stops, without_rows
 from harmonization_app.algorithms.design import level_texts, merged_labels, select_features
 from harmonization_app.algorithms.options import check_parameters
 from harmonization_app.algorithms.specification import Specification
@@ -60,7 +60,7 @@ def base_facts(dataset: Dataset, findings: Sequence[Finding]) -> dict[str, Any]:
         "scans": len(dataset.rows),
         "features": len(dataset.features),
         "missing_cells": int(np.isnan(dataset.values).sum()),
-        "findings": [finding.to_json() for finding in findings],
+        "findings": without_rows(findings),
     }
 
 

@@ -130,3 +130,16 @@ def test_wrong_parameters_are_named(document, where) -> None:
         Specification.from_json(document)
 
     assert [error["field"] for error in refusal.value.errors] == [where]
+
+
+def test_a_model_names_no_row_in_what_the_gate_found() -> None:
+    findings = (
+        Finding("duplicate_values", "warn", "Rows S1|V1, S2|V1 are equal.", rows=("S1|V1", "S2|V1")),
+        Finding("small_batch", "warn", "Batch A has 12 scans.", batches=("A",)),
+    )
+
+    kept = without_rows(findings)
+
+    assert "S1" not in str(kept) and kept[0]["code"] == "duplicate_values"
+    assert kept[0]["message"] == "2 rows; the gate of the run names them."
+    assert kept[1] == findings[1].to_json()
