@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from harmonization_app.algorithms.base import Finding, without_rows
 from harmonization_app.algorithms.combat import Combat
 from harmonization_app.algorithms.model import ModelFiles, load_model, save_model
 from harmonization_app.algorithms.specification import (
