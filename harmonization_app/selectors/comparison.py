@@ -16,10 +16,10 @@ import numpy as np
 from harmonization_app.algorithms.base import FloatArray
 from harmonization_app.models import HarmonizationRun, RunState
 from harmonization_app.selectors.plan import SEVERITIES
+from harmonization_app.services.harmonized_table import harmonized_lines
 from harmonization_app.services.run import load_diagnostics
 from harmonization_app.services.run_output import KEY_COLUMNS
 from hub.core.errors import InvalidInput, NotFound
-from hub.core.storage.blobs import get_blob
 
 MOST_RUNS = 4
 MOST_CELLS = 2_000_000
@@ -237,7 +237,7 @@ def _differences(columns: Sequence[Column]) -> list[Difference]:
             Difference(first.letter, second.letter, 0, 0, None, None, None, reason)
             for first, second in combinations(done, 2)
         ]
-    tables = {column.letter: _table(get_blob(column.run.data_digest)) for column in done}
+    tables = {column.letter: _table(b"".join(harmonized_lines(column.run))) for column in done}
     return [_difference(first, second, tables) for first, second in combinations(tables, 2)]
 
 

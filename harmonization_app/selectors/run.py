@@ -50,10 +50,10 @@ def job_of(run: HarmonizationRun) -> Job | None:
 def feature_effects(diagnostics: Mapping[str, Any], feature_set: FeatureSet) -> list[FeatureEffect]:
     """Return the batch effect of every feature, the largest before first."""
     in_sample = diagnostics.get("in_sample", {})
-    after = {item["feature"]: item for item in in_sample.get("after", {}).get("tests", [])}
+    after = {item["feature"]: item for item in _tests(in_sample.get("after", {}))}
     units = units_of(feature_set)
     rows = []
-    for before in in_sample.get("before", {}).get("tests", []):
+    for before in _tests(in_sample.get("before", {})):
         name = before["feature"]
         other = after.get(name, {})
         rows.append(
@@ -73,6 +73,18 @@ def feature_effects(diagnostics: Mapping[str, Any], feature_set: FeatureSet) -> 
     return sorted(
         rows, key=lambda row: (-(row.eta_before if row.eta_before is not None else -1), row.feature)
     )
+
+
+def _tests(stage: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the tests by feature: of all of them where the stage keeps columns, else of those it lists."""
+    columns = stage.get("columns")
+    if not columns:
+        return list(stage.get("tests", []))
+    figures = {name: values for name, values in columns.items() if name != "feature"}
+    return [
+        {"feature": feature, **{name: values[index] for name, values in figures.items()}}
+        for index, feature in enumerate(columns["feature"])
+    ]
 
 
 def units_of(feature_set: FeatureSet) -> dict[str, str]:
