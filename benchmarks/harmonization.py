@@ -52,17 +52,20 @@ GIGABYTE = 1e9
 
 @dataclass(frozen=True)
 class Size:
-    """How often a size is measured: rounds of turns, repeats within a process, and of which engines only once."""
+    """How often a size is measured: rounds of turns, repeats within a process (of the published packages less often),
+    and which engines only once.
+    """
 
     features: int
     rounds: int
     repeats: int
+    published_repeats: int = 1
     once: tuple[str, ...] = ()
 
 
 SIZES = (
-    Size(2_000, 3, 10),
-    Size(20_000, 3, 7, once=(NEUROHARMONIZE,)),
+    Size(2_000, 3, 10, 3),
+    Size(20_000, 3, 7, 2),
     Size(200_000, 3, 3, once=(NEUROCOMBAT, NEUROHARMONIZE)),
 )
 LONGEST_AS_INSTALLED = 20_000
@@ -87,7 +90,8 @@ def compare(size: Size, pythons: dict[str, str]) -> bool:
         for engine, python in pythons.items():
             if engine in size.once and turn:
                 continue
-            repeats = 1 if engine in size.once or engine == NEUROCOMBAT else size.repeats
+            published = engine in (NEUROCOMBAT, NEUROHARMONIZE)
+            repeats = size.published_repeats if published else size.repeats
             for threads in modes:
                 command = [python, str(Path(__file__).resolve()), "--engine", engine]
                 command += ["--features", str(size.features), "--repeats", str(repeats)]
