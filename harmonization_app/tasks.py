@@ -14,6 +14,7 @@ from hub.core.jobs.registry import job
     soft_limit_s=6 * 3600,
     hard_limit_s=6 * 3600 + 60,
     on_failure=run_services.fail_run,
+    on_cancel=run_services.follow_cancelled_job,
 )
 def run_harmonization(context: JobContext, *, run_id: str) -> None:
     run_execution.execute_run(context, run_id=run_id)

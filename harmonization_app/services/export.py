@@ -108,7 +108,7 @@ def execute_export(context: JobContext, *, export_id: str) -> None:
 
 
 def fail_export(arguments: dict[str, Any], reason: str) -> None:
-    """Give an export whose job failed its final state and reason."""
+    """Give an export whose job failed or was cancelled its final state and reason."""
     row = Export.objects.filter(pk=arguments["export_id"]).first()
     if row is not None and not row.is_final:
         _finish(row, ExportState.FAILED, reason, None, None)

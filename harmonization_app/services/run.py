@@ -200,9 +200,18 @@ def finish_run(row: HarmonizationRun, state: str, reason: str, changes: dict[str
 
 def fail_run(arguments: dict[str, Any], reason: str) -> None:
     """Give a run whose job failed its final state and reason."""
+    _follow_job(arguments, RunState.FAILED, reason)
+
+
+def follow_cancelled_job(arguments: dict[str, Any], reason: str) -> None:
+    """Give a run whose job was cancelled, begun or not, its final state and reason."""
+    _follow_job(arguments, RunState.CANCELLED, reason)
+
+
+def _follow_job(arguments: dict[str, Any], state: str, reason: str) -> None:
     row = HarmonizationRun.objects.filter(pk=arguments["run_id"]).first()
     if row is not None and row.state not in FINAL:
-        finish_run(row, RunState.FAILED, reason, {})
+        finish_run(row, state, reason, {})
 
 
 def cancel_run(*, actor: Any, run: HarmonizationRun) -> HarmonizationRun:

@@ -150,3 +150,24 @@ def test_a_queued_job_is_cancelled_at_once_and_a_running_one_at_its_next_progres
     services.run(str(running.pk))
     running.refresh_from_db()
     assert running.state == "cancelled"
+
+
+def test_what_a_job_was_for_follows_its_cancellation_begun_or_not():
+    told: list[tuple[dict, str]] = []
+
+    @job(name="test.followed", queue="check", on_cancel=lambda arguments, why: told.append((arguments, why)))
+    def followed(context, *, value):
+        context.progress(0.5)
+
+    services.cancel(row=services.enqueue("test.followed", key="a", arguments={"value": 1}))
+    begun = services.enqueue("test.followed", key="b", arguments={"value": 2})
+    Job.objects.filter(pk=begun.pk).update(cancel_requested=True)
+    services.run(str(begun.pk))
+
+    assert told == [({"value": 1}, "Cancelled on request."), ({"value": 2}, "Cancelled on request.")]
+
+
+def test_a_kind_that_knows_no_cancellation_takes_it_as_a_failure():
+    services.cancel(row=services.enqueue("test.refuses", key="a", arguments={"value": 1}))
+
+    assert failures == [({"value": 1}, "Cancelled on request.")]

@@ -22,6 +22,8 @@ from harmonization_app.services import run_execution
 from harmonization_app.services.data_lock import read_manifest
 from hub.core.audit.models import AuditEvent
 from hub.core.errors import Conflict, NotAllowed, NotFound
+from hub.core.jobs.services import cancel
+from hub.core.models import Job
 from hub.core.signatures.keys import public_key
 from hub.core.storage.blobs import get_blob, root
 from sites_app.models import Instance, Role
@@ -158,6 +160,15 @@ def test_the_same_job_twice_makes_one_package(world):
 
     assert [path.name for path in root("exports").iterdir()] == [f"{export.pk}-{export.package_sha256}.zip"]
     assert AuditEvent.objects.filter(action="export.succeeded").count() == 1
+
+
+def test_an_export_follows_its_job_that_is_cancelled_before_it_begins(world):
+    started = export_services.start_export(actor=world.admin, trial=world.trial)
+
+    cancel(row=Job.objects.get(pk=started.job_id))
+
+    started.refresh_from_db()
+    assert (started.state, started.reason) == ("failed", "Cancelled on request.")
 
 
 def test_a_damaged_image_fails_the_export_and_leaves_nothing(world):

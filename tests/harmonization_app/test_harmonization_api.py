@@ -244,6 +244,18 @@ def test_an_inline_specification_is_exploratory(features, stat):
     assert (answer.json()["kind"], answer.json()["exploratory_reason"][:7]) == ("exploratory", "no plan")
 
 
+def test_a_run_follows_its_job_that_is_cancelled_before_it_begins(features, stat):
+    spec = {"specification": plan_document(), "feature_set": str(features.pk)}
+    started = HarmonizationRun.objects.get(pk=stat.post("harmonization-runs/", spec).json()["id"])
+
+    answer = stat.post(f"jobs/{started.job_id}/cancel/")
+
+    run = HarmonizationRun.objects.get(pk=started.pk)
+    assert (answer.status_code, answer.json()["state"]) == (200, "cancelled")
+    assert (run.state, run.reason) == ("cancelled", "Cancelled on request.")
+    assert run.finished_at is not None
+
+
 def test_faults_of_runs_are_problems(features, stat, auditor, stranger):
     spec = {"specification": plan_document(), "feature_set": str(features.pk)}
     assert_problem(stat.post("harmonization-runs/", {"feature_set": str(features.pk)}), 400, "invalid_input")

@@ -6,10 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+Ended = Callable[[dict[str, Any], str], None]
+
 
 @dataclass(frozen=True)
 class JobKind:
-    """How one kind of job runs. Limits are seconds; `on_failure` is told the arguments and the reason."""
+    """How one kind of job runs. Limits are seconds.
+
+    `on_failure` and `on_cancel` are told the arguments and the reason, so that what the job was for does not wait for
+    ever; a kind without `on_cancel` takes a cancellation as a failure.
+    """
 
     name: str
     queue: str
@@ -17,7 +23,8 @@ class JobKind:
     soft_limit_s: int
     hard_limit_s: int
     max_attempts: int
-    on_failure: Callable[[dict[str, Any], str], None] | None
+    on_failure: Ended | None
+    on_cancel: Ended | None
 
 
 _kinds: dict[str, JobKind] = {}
@@ -30,7 +37,8 @@ def job(
     soft_limit_s: int = 600,
     hard_limit_s: int = 660,
     max_attempts: int = 3,
-    on_failure: Callable[[dict[str, Any], str], None] | None = None,
+    on_failure: Ended | None = None,
+    on_cancel: Ended | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Declare a function `f(context, **arguments)` as a kind of job.
 
@@ -38,7 +46,8 @@ def job(
     """
 
     def declare(function: Callable[..., None]) -> Callable[..., None]:
-        _kinds[name] = JobKind(name, queue, function, soft_limit_s, hard_limit_s, max_attempts, on_failure)
+        limits = (soft_limit_s, hard_limit_s, max_attempts)
+        _kinds[name] = JobKind(name, queue, function, *limits, on_failure, on_cancel or on_failure)
         return function
 
     return declare

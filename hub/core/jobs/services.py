@@ -31,6 +31,7 @@ REPUBLISH_AFTER = timedelta(seconds=20)
 _UNPUBLISHED_AFTER = timedelta(seconds=3)
 # A full disk or a lost database is not the job's fault: such an attempt does not count, up to this many in all.
 MOST_ATTEMPTS = 100
+CANCELLED = "Cancelled on request."
 _NOT_ITS_FAULT = (StorageFull, OperationalError, InterfaceError, ConnectionError)
 
 
@@ -102,7 +103,7 @@ def run(job_id: str) -> None:
         with Heartbeat(row.pk, row.attempts), origin("job", job=str(row.pk), kind=row.kind):
             definition.function(context, **row.arguments)
     except JobCancelled:
-        _finish(row, JobState.CANCELLED, "Cancelled on request.")
+        _end_cancelled(row)
     except _NOT_ITS_FAULT as error:
         log.warning("job.interrupted", error=type(error).__name__)
         _interrupt(row, error)
@@ -149,6 +150,19 @@ def _fail(row: Job, reason: str) -> None:
             definition.on_failure(row.arguments, reason)
 
 
+def _end_cancelled(row: Job) -> None:
+    with transaction.atomic():
+        _finish(row, JobState.CANCELLED, CANCELLED)
+        _tell_cancelled(row)
+
+
+def _tell_cancelled(row: Job) -> None:
+    """Give what the job was for its final state too."""
+    definition = kind_named(row.kind)
+    if definition.on_cancel is not None:
+        definition.on_cancel(row.arguments, CANCELLED)
+
+
 def _retry_or_fail(row: Job, reason: str) -> None:
     if row.attempts >= row.max_attempts:
         _fail(row, f"Given up after {row.attempts} attempts. {reason}")
@@ -178,11 +192,12 @@ def _give_back(row: Job, reason: str = "", **changes: Any) -> None:
 
 def cancel(*, row: Job) -> None:
     """Cancel a queued job now, a running one at its next progress report. Raises Conflict when it is over."""
-    now = timezone.now()
-    if Job.objects.filter(pk=row.pk, state=JobState.QUEUED).update(
-        state=JobState.CANCELLED, finished_at=now, reason="Cancelled on request."
-    ):
-        return
+    with transaction.atomic():
+        if Job.objects.filter(pk=row.pk, state=JobState.QUEUED).update(
+            state=JobState.CANCELLED, finished_at=timezone.now(), reason=CANCELLED
+        ):
+            _tell_cancelled(row)
+            return
     if not Job.objects.filter(pk=row.pk, state=JobState.RUNNING).update(cancel_requested=True):
         raise Conflict("This job is over already; there is nothing to cancel.")
 
