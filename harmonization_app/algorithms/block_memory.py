@@ -59,10 +59,12 @@ def estimate_memory(
     unit: int,
     missing: bool = True,
     limit_bytes: int | None = None,
+    least_blocks: int = 1,
 ) -> MemoryEstimate:
     """Return the peak memory for a table of `scans` x `features` with so many batches and covariate columns.
 
-    Blocks are multiples of `unit` features (`kernel.block_width`), about 96 MB unless `limit_bytes` asks for less.
+    Blocks are multiples of `unit` features (`kernel.block_width`), about 96 MB unless `limit_bytes` asks for less or
+    there would be fewer than `least_blocks`, as far as the unit lets them be divided.
     Raises MemoryLimitExceeded where the smallest block does not fit either.
     """
     by_batch = ARRAYS_BY_BATCH + (1 if missing else 0)
@@ -74,8 +76,8 @@ def estimate_memory(
     room = PREFERRED_BLOCK_BYTES * ARRAYS_BY_BLOCK
     if limit_bytes is not None:
         room = min(room, limit_bytes - fixed)
-    whole = -(-features // unit) * unit
-    width = min(max(room // per_feature // unit, 1) * unit, whole, features)
+    share = -(-features // (least_blocks * unit)) * unit
+    width = min(max(room // per_feature // unit, 1) * unit, share, features)
     estimate = MemoryEstimate(
         fixed + width * per_feature, model, width * per_feature, width, -(-features // width)
     )

@@ -99,8 +99,12 @@ class BlockPlan:
         )
 
 
-def plan_blocks(task: Task, shape: tuple[int, int], memory_limit_bytes: int | None = None) -> BlockPlan:
+def plan_blocks(
+    task: Task, shape: tuple[int, int], memory_limit_bytes: int | None = None, *, least_blocks: int = 1
+) -> BlockPlan:
     """Return the blocks of a table of `shape` (scans, features of the file) with the memory they take.
+
+    `least_blocks` are as many as several workers need to share them evenly.
 
     Raises MemoryLimitExceeded when no block width keeps within the limit, InvalidInput when labels and table differ.
     """
@@ -113,7 +117,13 @@ def plan_blocks(task: Task, shape: tuple[int, int], memory_limit_bytes: int | No
     batches = 1 if task.design is None else len(task.design.batches)
     columns = 0 if task.design is None else task.design.covariates.shape[1]
     memory = estimate_memory(
-        shape[0], len(labels.features), batches, columns, unit=task.unit, limit_bytes=memory_limit_bytes
+        shape[0],
+        len(labels.features),
+        batches,
+        columns,
+        unit=task.unit,
+        limit_bytes=memory_limit_bytes,
+        least_blocks=least_blocks,
     )
     return BlockPlan(memory, len(labels.features))
 

@@ -44,6 +44,8 @@ HELP_JOB = "harmonization.run_blocks"
 SPECIFICATION, CORRECTED = "specification.json", "corrected.npy"
 STATISTICS: Final = "statistics"
 CORRECTION: Final = "correction"
+# Enough for a slow worker to take fewer than the others.
+BLOCKS_PER_WORKER = 4
 _LOOK_S = 0.2
 
 Stage = Literal["statistics", "correction"]
@@ -120,7 +122,9 @@ def _open(folder: Path, run_id: str) -> Shared:
     task = blocks.prepare(labels, specification)
     shape = (len(labels.rows), len(labels.features))
     limit_bytes = settings.HUB_RUN_MEMORY_LIMIT_MB * 1024**2
-    return Shared(folder, run_id, task, blocks.plan_blocks(task, shape, limit_bytes))
+    least = BLOCKS_PER_WORKER * (settings.HUB_RUN_HELPERS + 1)
+    plan = blocks.plan_blocks(task, shape, limit_bytes, least_blocks=least)
+    return Shared(folder, run_id, task, plan)
 
 
 def _lead(context: JobContext, shared: Shared, dataset: Dataset) -> ChainResult:

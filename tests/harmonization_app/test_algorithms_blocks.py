@@ -502,3 +502,13 @@ def test_stated_memory_is_kept_and_not_wildly_above_what_is_taken(tmp_path) -> N
     stated, measured = (int(part) for part in done.stdout.split())
     assert measured <= stated <= 2 * measured, (stated, measured)
     assert stated <= 270 << 20
+
+
+def test_blocks_are_as_many_as_workers_need():
+    wide = blocks.estimate_memory(100, 50_000, 4, 3, unit=1024)
+    shared = blocks.estimate_memory(100, 50_000, 4, 3, unit=1024, least_blocks=16)
+    narrow = blocks.estimate_memory(100, 1_500, 4, 3, unit=1024, least_blocks=16)
+
+    assert wide.blocks == 1
+    assert shared.blocks >= 13 and shared.width % 1024 == 0
+    assert (narrow.blocks, narrow.width) == (2, 1024)
