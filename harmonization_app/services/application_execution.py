@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,26 +11,39 @@ import numpy as np
 
 from harmonization_app.algorithms.base import Finding, HarmonizationRefused
 from harmonization_app.algorithms.chain import CALIBRATION, MAIN, ChainResult
-from harmonization_app.algorithms.model import Model, ModelFiles, load_model, save_model
+from harmonization_app.algorithms.model import Model, save_model
 from harmonization_app.diagnostics.wording import stops
 from harmonization_app.models import HarmonizationRun, RunState
 from harmonization_app.offline.computation import Computation, Outcome
 from harmonization_app.offline.dataset_files import dataset_digest, values_digest
 from harmonization_app.plan_document import PlanDocument, parse_plan
+from harmonization_app.services.frozen_model import frozen_computation, models_of
 from harmonization_app.services.frozen_rows import prepare_for_model
 from harmonization_app.services.harmonized_table import put_harmonized
+from harmonization_app.services.learnt import learnt_by
 from harmonization_app.services.preparation import Prepared
-from harmonization_app.services.run_checks import equality_of, require_same_input
-from harmonization_app.services.run_output import zip_model
-from hub.core.errors import Conflict
-from hub.core.storage.blobs import get_blob, put_blob
+from harmonization_app.services.run_checks import (
+    UNREADABLE,
+    check_applied,
+    cross_check_findings,
+    equality_of,
+    not_computed,
+    require_same_input,
+)
+from harmonization_app.services.run_output import reasons, refused, zip_model
+from hub.core.errors import Conflict, HubError
+from hub.core.storage.blobs import put_blob
 
 Changes = dict[str, Any]
 Compute = Callable[[Computation], Outcome]
+Tell = Callable[[float, str], None]
 
 
-def carry_out_application(row: HarmonizationRun, compute: Compute) -> tuple[str, str, Changes]:
-    """Return the final state of a run with a frozen model, its reason, and what is stored with it."""
+def carry_out_application(row: HarmonizationRun, compute: Compute, tell: Tell) -> tuple[str, str, Changes]:
+    """Return the final state of a run with a frozen model, its reason, and what is stored with it.
+
+    `tell` is given the share that is done and the stage.
+    """
     parsed = parse_plan(row.specification)
     prepared = prepare_for_model(parsed, row, row.rerun_of)
     changes: Changes = {
@@ -42,54 +53,35 @@ def carry_out_application(row: HarmonizationRun, compute: Compute) -> tuple[str,
     if row.rerun_of is not None:
         require_same_input(row.rerun_of, changes["input_digest"])
     if stops(prepared.findings):
-        return _refused(prepared.findings, changes)
+        return refused(prepared.findings, changes)
     models = models_of(row.model_of)
     try:
         outcome = compute(frozen_computation(row, prepared, models))
     except HarmonizationRefused as refusal:
-        return _refused((*_pointing(refusal.findings), *prepared.findings), changes)
+        return refused((*_pointing(refusal.findings), *prepared.findings), changes)
     chain = outcome.result
-    findings = (*prepared.findings, *chain.findings)
+    tell(0.5, "computing the result a second time")
+    check = _check_again(row, prepared, chain, models)
+    primary = row.kind == HarmonizationRun.Kind.PRIMARY
+    findings = (*prepared.findings, *chain.findings, *cross_check_findings(check, primary=primary))
     changes |= {
         "gate": [finding.to_json() for finding in findings],
-        "summary": _summary(row, parsed, prepared, outcome, models),
+        "summary": _summary(row, parsed, prepared, outcome, models) | {"cross_check": check},
     }
+    if stops(findings):
+        return RunState.FAILED, reasons(findings), changes
     return RunState.SUCCEEDED, "", changes | _outputs(row, prepared, chain, changes["summary"])
 
 
-def frozen_computation(row: HarmonizationRun, prepared: Prepared, models: Mapping[str, Model]) -> Computation:
-    """Return what a run with a frozen model computes."""
-    return Computation(
-        mode="add_batch" if row.mode == HarmonizationRun.Mode.ADD_BATCH else "apply",
-        algorithm=row.algorithm_version.algorithm,
-        specification=models[MAIN].specification,
-        dataset=prepared.dataset,
-        calibration=prepared.calibration,
-        models=models,
-        batch=row.added_batch,
-    )
-
-
-def models_of(run: HarmonizationRun | None) -> dict[str, Model]:
-    """Return the stored models of a succeeded run by step. Raises NotFound where they are damaged."""
-    if run is None or not run.model_digest:
-        raise Conflict("The run that the model is of has none.")
-    with zipfile.ZipFile(io.BytesIO(get_blob(run.model_digest))) as archive:
-        names = set(archive.namelist())
-        folders = {MAIN: "", CALIBRATION: f"{CALIBRATION}/"}
-        return {
-            step: load_model(
-                ModelFiles(archive.read(f"{folder}model.json"), archive.read(f"{folder}model.npz"))
-            )
-            for step, folder in folders.items()
-            if f"{folder}model.json" in names
-        }
-
-
-def _refused(findings: tuple[Finding, ...], changes: Changes) -> tuple[str, str, Changes]:
-    changes["gate"] = [finding.to_json() for finding in findings]
-    reason = " ".join(finding.message for finding in findings if finding.severity == "stop")
-    return RunState.REFUSED, reason, changes
+def _check_again(
+    row: HarmonizationRun, prepared: Prepared, chain: ChainResult, models: Mapping[str, Model]
+) -> dict[str, Any]:
+    """Return the comparison with a second computation, from the scans that the model was estimated on."""
+    try:
+        learnt = learnt_by(row, prepared.dataset, models)
+    except HubError as error:
+        return not_computed(f"{UNREADABLE} {error.detail}")
+    return check_applied(row.algorithm_version.algorithm, prepared.dataset, chain, learnt)
 
 
 def _pointing(findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
@@ -117,10 +109,6 @@ def _summary(
         "values_digest": values_digest(result.values),
         "flags": {name: list(items) for name, items in result.flags.items()},
         "iterations": {pool: dict(counts) for pool, counts in result.iterations.items()},
-        "cross_check": {
-            "passed": None,
-            "reason": "The model is frozen; it was computed a second time in the run that estimated it.",
-        },
         "rows": len(prepared.dataset.rows),
         "features": len(result.model.features),
         "excluded": dict(prepared.decisions.excluded),

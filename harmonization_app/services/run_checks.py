@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from harmonization_app.algorithms.base import Dataset, Finding, Result
+from harmonization_app.algorithms.base import Dataset, Finding
 from harmonization_app.algorithms.chain import CALIBRATION, MAIN, ChainResult
 from harmonization_app.algorithms.phantom import PhantomCalibration
 from harmonization_app.algorithms.registry import get_algorithm
-from harmonization_app.algorithms.verification.crosscheck import cross_check
+from harmonization_app.algorithms.verification.crosscheck import (
+    CrossCheck,
+    cross_check,
+    cross_check_applied,
+)
 from harmonization_app.models import HarmonizationRun
 from harmonization_app.offline.computation import Outcome, compare
 from harmonization_app.services.harmonized_table import harmonized_values
@@ -17,6 +23,11 @@ from hub.core.canonical import digest
 from hub.core.errors import Conflict, InvalidInput
 
 NOT_COMPUTED, DIFFERS = "cross_check_not_computed", "cross_check_differs"
+UNREADABLE = "The scans that the model was estimated on could not be read again."
+CALIBRATED = (
+    "Both steps were computed again for these scans; the scans that the main step was estimated on were calibrated for"
+    " that by the stored calibration, which was itself computed again in the run that estimated it."
+)
 
 
 class StoredInputDiffers(Conflict):
@@ -38,17 +49,46 @@ def check_again(algorithm: str, raw: Dataset, chain: ChainResult) -> dict[str, A
 
     `passed` is None with a `reason` where the plain implementation cannot compute the case.
     """
-    main = _cross_check(chain.dataset, chain.main, get_algorithm(algorithm).tolerance_sd)
+    tolerance_sd = get_algorithm(algorithm).tolerance_sd
+    main = _compared(cross_check, chain.dataset, chain.main, tolerance_sd)
     if chain.calibration is None:
         return main
-    return {**main, CALIBRATION: _cross_check(raw, chain.calibration, PhantomCalibration.tolerance_sd)}
+    tolerance_sd = PhantomCalibration.tolerance_sd
+    return {**main, CALIBRATION: _compared(cross_check, raw, chain.calibration, tolerance_sd)}
 
 
-def _cross_check(dataset: Dataset, result: Result, tolerance_sd: float) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Learnt:
+    """What a frozen model was estimated on: its scans `raw` and as the main step saw them, and each added batch's."""
+
+    raw: Dataset
+    seen: Dataset
+    added: tuple[Dataset, ...]
+
+
+def check_applied(algorithm: str, raw: Dataset, chain: ChainResult, learnt: Learnt) -> dict[str, Any]:
+    """Return what `check_again` returns, for scans `raw` corrected by a model estimated on others."""
+    tolerance_sd = get_algorithm(algorithm).tolerance_sd
+    main = _compared(cross_check_applied, learnt.seen, chain.dataset, chain.main, tolerance_sd, learnt.added)
+    if chain.calibration is None:
+        return main
+    tolerance_sd = PhantomCalibration.tolerance_sd
+    own = _compared(cross_check_applied, learnt.raw, raw, chain.calibration, tolerance_sd)
+    if "scope" in main:
+        main["scope"] = f"{main['scope']} {CALIBRATED}".strip()
+    return {**main, CALIBRATION: own}
+
+
+def not_computed(reason: str) -> dict[str, Any]:
+    """Return the comparison that could not be made."""
+    return {"passed": None, "reason": reason}
+
+
+def _compared(check: Callable[..., CrossCheck], *given: Any) -> dict[str, Any]:
     try:
-        return cross_check(dataset, result, tolerance_sd).to_json()
+        return check(*given).to_json()
     except InvalidInput as error:
-        return {"passed": None, "reason": error.detail}
+        return not_computed(error.detail)
 
 
 def cross_check_findings(check: dict[str, Any], *, primary: bool) -> list[Finding]:

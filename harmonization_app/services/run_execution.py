@@ -29,6 +29,8 @@ from harmonization_app.services.run_checks import check_again, cross_check_findi
 from harmonization_app.services.run_output import (
     dataset_digest,
     plain_json,
+    reasons,
+    refused,
     values_digest,
     zip_model,
 )
@@ -66,7 +68,9 @@ def _carry_out(context: JobContext, row: HarmonizationRun) -> tuple[str, str, Ch
     parsed = parse_plan(row.specification)
     _require_locked_digests(row, parsed, environment.digest)
     if row.model_of is not None:
-        state, reason, stored = carry_out_application(row, lambda step: _computed(context, row, step))
+        state, reason, stored = carry_out_application(
+            row, lambda step: _computed(context, row, step), context.progress
+        )
         return state, reason, {**stored, "environment": environment.to_json()}
     context.progress(0.02, "reading the features and what is known of their images")
     if row.rerun_of is None:
@@ -81,7 +85,7 @@ def _carry_out(context: JobContext, row: HarmonizationRun) -> tuple[str, str, Ch
         "row_decisions": prepared.decisions.to_json(),
     }
     if stops(findings):
-        return _refused(findings, changes)
+        return refused(findings, changes)
     return _fitted(_Work(context, row, parsed, prepared), findings, changes)
 
 
@@ -102,7 +106,7 @@ def _fitted(work: _Work, findings: tuple[Finding, ...], changes: Changes) -> tup
     try:
         outcome = _computed(work.context, row, _computation(parsed, prepared))
     except HarmonizationRefused as refusal:
-        return _refused((*refusal.findings, *findings), changes)
+        return refused((*refusal.findings, *findings), changes)
     chain = outcome.result
     work.context.progress(0.5, "computing the result a second time")
     check = check_again(parsed.algorithm, prepared.dataset, chain)
@@ -111,7 +115,7 @@ def _fitted(work: _Work, findings: tuple[Finding, ...], changes: Changes) -> tup
     summary = _summary(row, parsed, prepared, outcome, check)
     changes |= {"gate": [finding.to_json() for finding in findings], "summary": summary}
     if stops(findings):
-        return RunState.FAILED, _reasons(findings), changes
+        return RunState.FAILED, reasons(findings), changes
     diagnostics = _diagnostics(work, chain)
     summary["sensitivity"] = in_short(diagnostics["sensitivity"])
     return RunState.SUCCEEDED, "", changes | _outputs(row, prepared, chain, diagnostics, summary)
@@ -145,15 +149,6 @@ def _require_locked_digests(row: HarmonizationRun, parsed: PlanDocument, environ
             raise DigestDiffers(
                 f"{version} is not the version that the plan was locked with. Amend the plan."
             )
-
-
-def _refused(findings: tuple[Finding, ...], changes: Changes) -> tuple[str, str, Changes]:
-    changes["gate"] = [finding.to_json() for finding in findings]
-    return RunState.REFUSED, _reasons(findings), changes
-
-
-def _reasons(findings: tuple[Finding, ...]) -> str:
-    return " ".join(finding.message for finding in findings if finding.severity == "stop")
 
 
 def _computation(parsed: PlanDocument, prepared: Prepared) -> Computation:

@@ -6,14 +6,15 @@ import csv
 import io
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from harmonization_app.algorithms.base import Dataset, FloatArray, Result
+from harmonization_app.algorithms.base import Dataset, Finding, FloatArray, Result
 from harmonization_app.algorithms.model import ModelFiles
 from harmonization_app.diagnostics.feature_table import ROW_KEY_SEPARATOR, csv_line, number_cells
-from harmonization_app.models import HarmonizationRun
+from harmonization_app.models import HarmonizationRun, RunState
 from harmonization_app.offline.dataset_files import dataset_digest, plain_json, values_digest
 from hub.core.canonical import canonical_json
 
@@ -23,6 +24,8 @@ __all__ = [
     "harmonized_csv",
     "plain_json",
     "read_harmonized",
+    "reasons",
+    "refused",
     "values_digest",
     "zip_model",
 ]
@@ -71,3 +74,14 @@ def zip_model(files: ModelFiles, identity: Mapping[str, str], calibration: Model
         for name, content in members.items():
             archive.writestr(zipfile.ZipInfo(name, _EPOCH), content)
     return buffer.getvalue()
+
+
+def refused(findings: Sequence[Finding], changes: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
+    """Return the final state of a run that its gate refused, the reason, and what is stored with it."""
+    changes["gate"] = [finding.to_json() for finding in findings]
+    return RunState.REFUSED, reasons(findings), changes
+
+
+def reasons(findings: Sequence[Finding]) -> str:
+    """Return what stops a run, in words."""
+    return " ".join(finding.message for finding in findings if finding.severity == "stop")

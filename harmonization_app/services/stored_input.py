@@ -6,7 +6,7 @@ from harmonization_app.models import HarmonizationRun
 from harmonization_app.offline.computation import Computation
 from harmonization_app.offline.dataset_files import dataset_digest
 from harmonization_app.plan_document import PlanDocument, parse_plan
-from harmonization_app.services.application_execution import frozen_computation, models_of
+from harmonization_app.services.frozen_model import frozen_computation, models_of
 from harmonization_app.services.frozen_rows import for_rows
 from harmonization_app.services.preparation import Prepared, prepare
 from harmonization_app.services.run_checks import require_same_input

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from harmonization_app.algorithms.base import Dataset, HarmonizationRefused
 from harmonization_app.algorithms.chain import ChainResult
 from harmonization_app.algorithms.combat import Combat
+from harmonization_app.algorithms.pairwise import Pairwise
 from harmonization_app.algorithms.specification import Covariate, Specification
 from harmonization_app.offline import computation as offline
 from harmonization_app.offline.dataset_files import dataset_digest, read_dataset, write_dataset
@@ -126,6 +128,24 @@ def test_a_frozen_model_is_applied_and_extended(tmp_path):
     in_a = [index for index, label in enumerate(new.batches) if label == "A"]
     applied = Combat().apply(fitted.model, new.select(in_a))
     assert np.array_equal(result.values[in_a], applied.values)
+
+
+def test_a_pair_is_added_with_the_scans_of_its_reference(tmp_path):
+    plan = replace(SPECIFICATION, reference_batch="A")
+    whole = dataset(60, "ABC")
+    labels = np.array(whole.batches)
+    fitted = Pairwise().harmonize(whole.select(np.flatnonzero(labels != "C")), plan)
+    with_reference = whole.select(np.flatnonzero(labels != "B"))
+
+    step = offline.Computation(
+        "add_batch", "pairwise", plan, with_reference, models={"main": fitted.model}, batch="C"
+    )
+    offline.write_computation(tmp_path, step)
+    result = offline.compute(offline.read_computation(tmp_path))
+
+    together = Pairwise().harmonize(whole, plan)
+    assert result.main.model.batches == ("A", "B", "C")
+    assert np.array_equal(result.values, together.values[labels != "B"])
 
 
 def test_a_batch_that_is_not_there_is_refused():

@@ -19,9 +19,9 @@ from harmonization_app.models import AlgorithmVersion, HarmonizationRun
 from harmonization_app.plan_document import parse_plan
 from harmonization_app.services import algorithm as algorithm_services
 from harmonization_app.services import feature_set as feature_services
+from harmonization_app.services import model_application, run_checks, run_execution
 from harmonization_app.services import plan as plan_services
 from harmonization_app.services import run as run_services
-from harmonization_app.services import run_checks, run_execution
 from harmonization_app.services.preparation import prepare
 from harmonization_app.services.run_memory import RunTooLarge
 from hub.core.audit.models import AuditEvent
@@ -142,6 +142,20 @@ def test_a_calibrated_run_keeps_both_models_and_computes_both_again(trial, peopl
     check = run.summary["cross_check"]
     assert (check["passed"], check["calibration"]["passed"]) == (True, True)
     assert len(run.summary["calibration"]["lines"]) == len(batches)
+
+
+def test_both_steps_are_computed_again_where_a_calibrated_model_corrects_scans(trial, people) -> None:
+    features = dated(trial, people)
+    batches = {item["batch"] for item in features.rows}
+    document = plan_document(sensitivity=[], calibration=calibration(batches))
+    fitted = run_now(people, features, specification=document)
+
+    applied = done(model_application.apply_model(actor=people.statistician, run=fitted, feature_set=features))
+
+    assert applied.state == "succeeded", applied.reason
+    check = applied.summary["cross_check"]
+    assert (check["passed"], check["calibration"]["passed"]) == (True, True)
+    assert check["scope"] == run_checks.CALIBRATED
 
 
 def test_a_calibrated_run_is_the_calibration_and_then_the_method(trial, people) -> None:

@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 from harmonization_cases import job_context, locked_combat, plan_document
 
+from harmonization_app.algorithms.verification.crosscheck import CrossCheck
 from harmonization_app.models import FeatureSet, HarmonizationRun
 from harmonization_app.services import (
     application_execution,
     fresh_process,
+    frozen_model,
+    learnt,
     model_application,
     run_checks,
     run_execution,
@@ -158,6 +161,10 @@ def test_the_frozen_model_gives_an_interim_look_the_same_values(trial, people, f
     assert len(values_by_row(applied)) == 3
     assert applied.summary["application"]["former_parameters_unchanged"] is True
     assert applied.summary["application"]["model_digest"] == fitted.model_digest
+    check = applied.summary["cross_check"]
+    assert (check["passed"], check["iterations_equal"], check["scope"]) == (True, True, "")
+    assert 0 <= check["max_difference_sd"] <= check["tolerance_sd"] == 1e-9
+    assert check["features_checked"] == check["features"] == applied.summary["features"] > 0
 
 
 @pytest.mark.parametrize("tail", ["", "report/", "data/"])
@@ -182,6 +189,63 @@ def test_a_primary_model_gives_a_primary_run_under_the_plan_in_force(trial, peop
 
     assert (first.kind, first.exploratory_reason) == ("primary", "")
     assert (later.kind, later.exploratory_reason) == ("exploratory", "the plan is superseded, not locked")
+
+
+def test_a_primary_correction_that_a_second_computation_contradicts_fails(
+    trial, people, features, monkeypatch
+):
+    fitted = run_now(people, features, plan=locked_plan(trial, people))
+    new = table_of(trial, people, "Interim", rows_of(batches_of(features)[0])[:3])
+    monkeypatch.setattr(
+        run_checks,
+        "cross_check_applied",
+        lambda *_: CrossCheck(0.25, 1e-9, iterations_equal=True, passed=False),
+    )
+
+    applied = done(model_application.apply_model(actor=people.statistician, run=fitted, feature_set=new))
+
+    assert (applied.kind, applied.state) == ("primary", "failed")
+    assert "differs by 0.25 feature SD; 1e-09 is allowed" in applied.reason
+    assert (applied.data_digest, applied.model_digest) == ("", "")
+    assert applied.summary["cross_check"]["max_difference_sd"] == 0.25
+
+
+def test_a_model_that_was_tampered_with_is_found_by_the_second_computation(
+    trial, people, features, monkeypatch
+):
+    fitted = run_now(people, features, plan=locked_plan(trial, people))
+    new = table_of(trial, people, "Interim", rows_of(batches_of(features)[0])[:3])
+    frozen = frozen_model.models_of(fitted)
+    moved = {name: array.copy() for name, array in frozen["main"].arrays.items()}
+    moved["gamma_star"] += 1e-6
+    monkeypatch.setattr(
+        application_execution, "models_of", lambda _: {"main": replace(frozen["main"], arrays=moved)}
+    )
+
+    applied = done(model_application.apply_model(actor=people.statistician, run=fitted, feature_set=new))
+
+    assert applied.state == "failed"
+    assert 1e-8 < applied.summary["cross_check"]["max_difference_sd"] < 1e-5
+
+
+def test_scans_of_the_model_that_cannot_be_read_again_leave_a_reason_and_a_warning(
+    trial, people, features, monkeypatch
+):
+    fitted = run_now(people, features, specification=plan_document())
+    new = table_of(trial, people, "Interim", rows_of(batches_of(features)[0])[:3])
+    monkeypatch.setattr(learnt, "stored_preparation", unreadable)
+
+    applied = done(model_application.apply_model(actor=people.statistician, run=fitted, feature_set=new))
+
+    why = "The scans that the model was estimated on could not be read again. The file is damaged."
+    assert applied.state == "succeeded"
+    assert applied.summary["cross_check"] == {"passed": None, "reason": why}
+    flagged = next(item for item in applied.gate if item["code"] == "cross_check_not_computed")
+    assert (flagged["severity"], flagged["message"].endswith(why)) == ("warn", True)
+
+
+def unreadable(*_):
+    raise NotFound("The file is damaged.")
 
 
 def test_an_unknown_batch_is_refused_with_the_way_that_leads_on(trial, people, some_batches):
@@ -224,8 +288,8 @@ def test_a_batch_is_added_and_the_former_parameters_stay_bit_for_bit(trial, peop
     )
 
     assert (added.state, added.reason, added.mode) == ("succeeded", "", "add_batch")
-    old = application_execution.models_of(fitted)["main"]
-    new = application_execution.models_of(added)["main"]
+    old = frozen_model.models_of(fitted)["main"]
+    new = frozen_model.models_of(added)["main"]
     assert new.batches == (*old.batches, last)
     for name in ("gamma_star", "delta_star"):
         assert new.arrays[name][: len(old.batches)].tobytes() == old.arrays[name].tobytes()
@@ -236,6 +300,33 @@ def test_a_batch_is_added_and_the_former_parameters_stay_bit_for_bit(trial, peop
     later = table_of(trial, people, "Later", rows_of(last)[:2])
     again = done(model_application.apply_model(actor=people.statistician, run=added, feature_set=later))
     assert again.state == "succeeded"
+    assert [run.summary["cross_check"]["passed"] for run in (added, again)] == [True, True]
+    assert [run.summary["cross_check"]["iterations_equal"] for run in (added, again)] == [True, True]
+
+
+def test_a_batch_added_pairwise_is_computed_a_second_time_with_the_scans_of_the_reference(
+    trial, people, some_batches
+):
+    first, last = some_batches
+    reference = batches_of(first)[0]
+    given = plan_document()["parameters"]
+    document = plan_document(
+        algorithm="pairwise", parameters={**given, "reference_batch": reference}, sensitivity=[]
+    )
+    fitted = run_now(people, first, specification=document)
+    step = {"actor": people.statistician, "run": fitted, "batch": last, "reason": "Site 5 joined"}
+    alone = table_of(trial, people, "New site", rows_of(last))
+    both = table_of(trial, people, "New site and reference", rows_of(reference, last))
+
+    refused = done(model_application.add_batch(feature_set=alone, **step))
+    added = done(model_application.add_batch(feature_set=both, **step))
+
+    assert refused.state == "refused"
+    assert "Give those along" in refused.reason
+    assert (added.state, added.reason) == ("succeeded", "")
+    check = added.summary["cross_check"]
+    assert (check["passed"], check["iterations_equal"]) == (True, True)
+    assert check["max_difference_sd"] <= check["tolerance_sd"]
 
 
 def test_a_run_with_a_frozen_model_is_repeated_in_a_fresh_process(trial, people, some_batches):
@@ -260,7 +351,7 @@ def test_a_run_with_a_frozen_model_is_repeated_in_a_fresh_process(trial, people,
 
 def test_a_changed_parameter_of_a_frozen_model_stores_nothing(trial, people, some_batches):
     fitted = run_now(people, some_batches[0], specification=plan_document())
-    model = application_execution.models_of(fitted)["main"]
+    model = frozen_model.models_of(fitted)["main"]
     moved = {name: array.copy() for name, array in model.arrays.items()}
     moved["gamma_star"][0, 0] = np.nextafter(moved["gamma_star"][0, 0], np.inf)
 
