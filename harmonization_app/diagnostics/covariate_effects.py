@@ -27,6 +27,7 @@ CONFIDENCE = 0.95
 BLOCK_CELLS = 1 << 22
 BEFORE, AFTER, ADJUSTED = "before", "after", "before_batch_adjusted"
 STAGES = (BEFORE, AFTER, ADJUSTED)
+FEATURE_SD = "feature SD"
 INTERVAL = 0.95
 
 
@@ -78,25 +79,30 @@ class Estimates:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CovariateEffects:
-    """The effects of all covariate columns `names` on all features, by stage."""
+    """The effects of all covariate columns `names` on all features, by stage.
+
+    `spread` [features] is the SD before: features of unlike units are summed up in it alone.
+    """
 
     names: tuple[str, ...]
     features: tuple[str, ...]
     stages: Mapping[str, Estimates]
     errors: str
+    spread: FloatArray
 
     def listed(self, features: Sequence[int] | IntArray) -> tuple[CovariateEffect, ...]:
         """Return the effects on the features at these positions, by covariate."""
         return tuple(self._one(row, int(index)) for row in range(len(self.names)) for index in features)
 
     def to_json(self) -> dict[str, Any]:
-        """Return medians, agreement and, up to 2,000 features, the columns."""
+        """Return medians in SD of the feature, agreement and, up to 2,000 features, the columns in their own units."""
         entries = []
         for row, name in enumerate(self.names):
             entry: dict[str, Any] = {
                 "covariate": name,
+                "unit": FEATURE_SD,
                 "features": int(np.isfinite(next(iter(self.stages.values())).value[row]).sum()),
-                "stages": {stage: summary(own, row) for stage, own in self.stages.items()},
+                "stages": {stage: summary(own, row, self.spread) for stage, own in self.stages.items()},
             }
             if AFTER in self.stages and ADJUSTED in self.stages:
                 entry["agreement"] = agreement(self.stages[AFTER], self.stages[ADJUSTED], row)
@@ -143,7 +149,21 @@ def covariate_effects(
         AFTER: estimate_effects(after, codes, covariates, subjects, with_batch=False),
         ADJUSTED: estimate_effects(before, codes, covariates, subjects, with_batch=True),
     }
-    return CovariateEffects(tuple(names), tuple(features), stages, errors_named(subjects))
+    return CovariateEffects(
+        tuple(names), tuple(features), stages, errors_named(subjects), feature_spread(before)
+    )
+
+
+def feature_spread(values: FloatArray) -> FloatArray:
+    """Return the SD of each feature of `values` [scans x features]; NaN for one without spread."""
+    spread = np.full(values.shape[1], np.nan)
+    for block in blocks(values.shape[1], len(values), BLOCK_CELLS):
+        part = np.asarray(values[:, block])
+        seen = ~np.isnan(part)
+        # NumPy would warn of a feature without any value.
+        own = np.nanstd(np.where(seen.any(axis=0), part, 0.0), axis=0)
+        spread[block] = np.where(own > 0, own, np.nan)
+    return spread
 
 
 def errors_named(subjects: Subjects | None) -> str:

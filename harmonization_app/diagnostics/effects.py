@@ -26,8 +26,9 @@ held_out             {evaluable, reason, seed, split_by, features, fitted_after,
                      Bhattacharyya distance and classification take one scan of each subject, where scans repeat them
 covariates           [{feature, covariate, before, after, batch_adjusted, preserved}] of the listed features, an
                      estimate being {value, error, low, high, t}
-covariate_effects    {errors, by_covariate: [{covariate, features, stages: {stage: {median, lowest, highest,
-                     median_error, significant}}, agreement}], columns}; stages are before, after and
+covariate_effects    {errors, by_covariate: [{covariate, unit, features, stages: {stage: {median, lowest, highest,
+                     median_error, significant}}, agreement}], columns}; medians and errors are in SD of the feature
+                     before (`unit`), since features differ in units; stages are before, after and
                      before_batch_adjusted (batch in the model); agreement is {features, covered, same_sign,
                      median_difference_in_errors, median_width_ratio}, `covered` the share of features whose interval
                      after holds the batch-adjusted estimate; columns is {feature, covariates: {covariate: {stage:

@@ -87,7 +87,8 @@ class _Main:
         return estimate_effects(values, design.codes, design.covariates, self.subjects, with_batch=with_batch)
 
     def table(self, stages: dict[str, Estimates]) -> CovariateEffects:
-        return CovariateEffects(self.names, self.dataset.features, stages, errors_named(self.subjects))
+        errors = errors_named(self.subjects)
+        return CovariateEffects(self.names, self.dataset.features, stages, errors, self.spread)
 
     def batch_effects(self, values: FloatArray) -> dict[str, Any]:
         tests = measure_batch_effects(
@@ -256,5 +257,7 @@ def _without(main: _Main, index: int, whole: Estimates) -> dict[str, Any]:
     return entry | {
         "median_move_sd": float(np.nanmedian(moves)),
         "greatest_move_sd": float(np.nanmax(moves)),
-        "covariates": [effect_move(name, row, own, whole) for row, name in enumerate(main.names)],
+        "covariates": [
+            effect_move(name, row, own, whole, main.spread) for row, name in enumerate(main.names)
+        ],
     }

@@ -13,14 +13,17 @@ from harmonization_app.diagnostics.scope import median
 LARGEST = 20
 
 
-def effect_move(name: str, row: int, own: Estimates, whole: Estimates) -> dict[str, Any]:
-    """Return how one covariate's effects moved from those of the whole, in the standard errors of the whole."""
+def effect_move(name: str, row: int, own: Estimates, whole: Estimates, spread: FloatArray) -> dict[str, Any]:
+    """Return how one covariate's effects moved from those of the whole, in the standard errors of the whole.
+
+    Their own median is in SD of the feature, `spread` [features].
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
         moved = (own.value[row] - whole.value[row]) / whole.error[row]
     known = moved[np.isfinite(moved)]
     return {
         "covariate": name,
-        "median": median(own.value[row]),
+        "median": median(own.value[row] / spread),
         "median_move_in_errors": median(moved),
         "greatest_move_in_errors": float(np.abs(known).max()) if known.size else None,
         "same_sign": _same_sign(own.value[row], whole.value[row]),

@@ -20,7 +20,11 @@ from harmonization_app.diagnostics.batch_tests import measure_batch_effects
 from harmonization_app.diagnostics.bhattacharyya import bhattacharyya
 from harmonization_app.diagnostics.classification import classify_batches
 from harmonization_app.diagnostics.covariance import covariance_distance
-from harmonization_app.diagnostics.covariate_effects import covariate_effects, estimate_effects
+from harmonization_app.diagnostics.covariate_effects import (
+    covariate_effects,
+    estimate_effects,
+    feature_spread,
+)
 from harmonization_app.diagnostics.effects import compare
 from harmonization_app.diagnostics.group_contrast import group_contrasts
 from harmonization_app.diagnostics.heldout import noise_floor
@@ -202,6 +206,35 @@ def test_agreement_is_low_where_the_method_took_the_effect_away() -> None:
     agreement = effects.to_json()["by_covariate"][0]["agreement"]
     assert agreement["covered"] < 0.1
     assert agreement["median_difference_in_errors"] < -3
+
+
+def test_effects_on_features_of_unlike_units_are_summed_up_in_sd_of_the_feature() -> None:
+    values, group = _group_table(confounded=False)
+    features = [f"f{i}" for i in range(50)]
+    in_mm, in_um = values.copy(), values.copy()
+    in_um[:, ::2] *= 1000.0
+
+    summed = [
+        covariate_effects(table, table, CODES, group, ["dx[AD]"], features).to_json()["by_covariate"][0]
+        for table in (in_mm, in_um)
+    ]
+
+    assert summed[0]["unit"] == "feature SD"
+    for stage, figures in summed[0]["stages"].items():
+        assert summed[1]["stages"][stage] == pytest.approx(figures)
+    slopes = np.linalg.lstsq(np.column_stack([np.ones(240), group]), values, rcond=None)[0][1]
+    assert summed[0]["stages"]["before"]["median"] == pytest.approx(np.median(slopes / values.std(axis=0)))
+
+
+def test_a_feature_without_spread_has_no_part_in_the_summary() -> None:
+    values, group = _group_table(confounded=False)
+    flat = values.copy()
+    flat[:, 0], flat[:, 1] = 5.0, np.nan
+
+    found = feature_spread(flat)
+
+    assert np.isnan(found[:2]).all()
+    assert found[2:] == pytest.approx(values[:, 2:].std(axis=0))
 
 
 def test_implausible_values_are_told_by_kind_and_unit() -> None:
