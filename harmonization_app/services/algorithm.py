@@ -9,6 +9,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
+from harmonization_app.algorithms.base import Algorithm
 from harmonization_app.algorithms.environment import numerical_environment, one_blas_thread
 from harmonization_app.algorithms.registry import ALGORITHMS, get_algorithm, source_digest
 from harmonization_app.algorithms.verification import verify as run_verification
@@ -30,25 +31,34 @@ class DigestDiffers(Conflict):
 
 def register_algorithms() -> list[AlgorithmVersion]:
     """Add a row for every algorithm of the code that has none yet; return the rows of the present code."""
+    known = {
+        (row.algorithm, row.version, row.code_digest): row
+        for row in AlgorithmVersion.objects.filter(algorithm__in=ALGORITHMS)
+    }
     rows = []
-    for algorithm_id in ALGORITHMS:
-        algorithm = get_algorithm(algorithm_id)
-        with transaction.atomic():
-            row, created = AlgorithmVersion.objects.get_or_create(
-                algorithm=algorithm_id,
-                version=algorithm.version,
-                code_digest=source_digest(algorithm),
-                defaults={"title": algorithm.title, "parameters_schema": algorithm.parameters_schema()},
-            )
-            if created:
-                record(
-                    actor=None,
-                    action="algorithm_version.registered",
-                    obj=row,
-                    new={"algorithm": str(row), "code_digest": row.code_digest},
-                )
-        rows.append(row)
+    for algorithm_id, algorithm in ALGORITHMS.items():
+        code_digest = source_digest(algorithm)
+        row = known.get((algorithm_id, algorithm.version, code_digest))
+        rows.append(row or _register(algorithm, code_digest))
     return rows
+
+
+def _register(algorithm: Algorithm, code_digest: str) -> AlgorithmVersion:
+    with transaction.atomic():
+        row, created = AlgorithmVersion.objects.get_or_create(
+            algorithm=algorithm.id,
+            version=algorithm.version,
+            code_digest=code_digest,
+            defaults={"title": algorithm.title, "parameters_schema": algorithm.parameters_schema()},
+        )
+        if created:
+            record(
+                actor=None,
+                action="algorithm_version.registered",
+                obj=row,
+                new={"algorithm": str(row), "code_digest": row.code_digest},
+            )
+    return row
 
 
 def request_verification(*, actor: Any, version: AlgorithmVersion) -> Job:
