@@ -8,6 +8,7 @@ features, so the result is the same bits however many workers there are.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -92,7 +93,9 @@ def compute_by_blocks(context: JobContext, run: HarmonizationRun, computation: C
         context.progress(0.3, shared.plan.memory.sentence())
         return _lead(context, shared, computation.dataset)
     except OSError as error:
-        raise StorageFull(f"The hub could not write the run's working files ({error.strerror}).") from error
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StorageFull("The hub's disk is full: the run's working files could not be written.") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from types import SimpleNamespace
 from uuid import uuid4
@@ -17,6 +18,7 @@ from harmonization_app.algorithms.combat import Combat
 from harmonization_app.algorithms.specification import Covariate, Specification
 from harmonization_app.offline.computation import Computation
 from harmonization_app.services import run_blocks
+from hub.core.errors import StorageFull
 from hub.core.jobs.services import JobCancelled
 from hub.core.models import Job
 from hub.core.storage.blobs import root
@@ -179,6 +181,18 @@ def test_the_gate_refuses_across_blocks():
     dataset.values[3, 1400] = np.inf
     with pytest.raises(HarmonizationRefused, match="Infinite values in row.s. S003"):
         share(dataset)
+    assert list(root(run_blocks.AREA).glob("blocks-*")) == []
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("number", "expected"), [(errno.ENOSPC, StorageFull), (errno.EACCES, OSError)])
+def test_only_a_full_disk_is_waited_for(monkeypatch, number, expected):
+    def fail(*_):
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(run_blocks, "write_values", fail)
+    with pytest.raises(expected):
+        share(table())
     assert list(root(run_blocks.AREA).glob("blocks-*")) == []
 
 
