@@ -88,9 +88,9 @@ class _Steps:
         self._work = np.empty((3, min(CHUNK_FEATURES, len(moments.shift))))
 
     def advance(self) -> float:
-        """Take one step in all features; return the largest relative change."""
+        """Take one step in all features; return the largest relative change, NaN where one is not a number."""
         starts = range(0, len(self.shift), CHUNK_FEATURES)
-        return max(self._advance_chunk(slice(start, start + CHUNK_FEATURES)) for start in starts)
+        return float(np.max([self._advance_chunk(slice(start, start + CHUNK_FEATURES)) for start in starts]))
 
     def _advance_chunk(self, at: slice) -> float:
         old_shift, old_scale, moments = self.shift[at], self.scale[at], self._moments
@@ -106,10 +106,11 @@ class _Steps:
         scale *= 0.5
         scale += self._prior.rate
         scale /= self._denominator[at]
-        change = max(_relative_change(shift, old_shift, work), _relative_change(scale, old_scale, work))
+        # Not the built-in max, which passes over NaN behind a number.
+        change = np.max([_relative_change(shift, old_shift, work), _relative_change(scale, old_scale, work)])
         old_shift[:] = shift
         old_scale[:] = scale
-        return change
+        return float(change)
 
 
 def shrink_nonparametric(moments: BatchMoments) -> tuple[FloatArray, FloatArray]:

@@ -113,6 +113,7 @@ def shrink(
     if specification.reference_batch is not None:
         reference = design.batches.index(specification.reference_batch)
         shift[reference], scale[reference] = 0.0, 1.0
+    _require_finite(shift, scale, table)
     arrays = {
         "gamma_hat": moments.shift,
         "delta_hat": moments.scale,
@@ -162,9 +163,7 @@ def _passed_through(
     if specification.unusable_features == "refuse":
         refused |= lacking
     if refused.any():
-        raise HarmonizationRefused(
-            [_not_estimable(tuple(table.features[i] for i in np.flatnonzero(refused)))]
-        )
+        raise HarmonizationRefused([not_estimable(tuple(table.features[i] for i in np.flatnonzero(refused)))])
     return {"constant": statistics.uniform.copy(), "unusable": lacking}
 
 
@@ -185,10 +184,10 @@ def _require_shared_priors(pools: Mapping[str, IntArray], specification: Specifi
 def _require_finite(shift: FloatArray, scale: FloatArray, table: Labelled) -> None:
     faulty = ~(np.isfinite(shift) & np.isfinite(scale) & (scale > 0)).all(axis=0)
     if faulty.any():
-        raise HarmonizationRefused([_not_estimable(tuple(table.features[i] for i in np.flatnonzero(faulty)))])
+        raise HarmonizationRefused([not_estimable(tuple(table.features[i] for i in np.flatnonzero(faulty)))])
 
 
-def _not_estimable(features: tuple[str, ...]) -> Finding:
+def not_estimable(features: tuple[str, ...]) -> Finding:
     message = (
         "These features leave no residual variance, or their observed scans do not determine the covariates' "
         f"effects: {', '.join(features[:10])}{' ...' if len(features) > 10 else ''}. Leave them out of "

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from harmonization_app.algorithms import empirical_bayes
 from harmonization_app.algorithms.base import Dataset, HarmonizationRefused
 from harmonization_app.algorithms.combat import Combat
 from harmonization_app.algorithms.empirical_bayes import (
@@ -337,6 +338,16 @@ def test_shrinkage_that_cannot_settle_is_refused() -> None:
 
     with pytest.raises(HarmonizationRefused, match="did not settle"):
         shrink_parametric("A", moments, Prior(np.nan, np.nan, np.nan, np.nan))
+
+
+@pytest.mark.parametrize("chunk_features", [1, 2])
+def test_a_number_that_is_lost_behind_settled_ones_does_not_settle(monkeypatch, chunk_features) -> None:
+    monkeypatch.setattr(empirical_bayes, "CHUNK_FEATURES", chunk_features)
+    counts = np.full(2, 20.0)
+    moments = BatchMoments(np.array([0.5, 0.5]), np.array([1.0, 1.0]), np.array([19.0, np.nan]), counts)
+
+    with pytest.raises(HarmonizationRefused, match="did not settle"):
+        shrink_parametric("A", moments, Prior(0.1, 0.16, 27.0, 26.0))
 
 
 def test_nonparametric_shrinkage_does_not_underflow_at_five_thousand_scans() -> None:
