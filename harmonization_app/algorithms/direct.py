@@ -24,6 +24,7 @@ from harmonization_app.algorithms.model import Model
 from harmonization_app.algorithms.opening import base_facts, batch_sizes, open_fit, run_gate
 from harmonization_app.algorithms.options import read_options
 from harmonization_app.algorithms.specification import Specification
+from harmonization_app.algorithms.spread import without_spread
 from harmonization_app.diagnostics import gate
 
 
@@ -38,6 +39,7 @@ class DirectMethod(Algorithm):
         *Combat.source_modules,
         "harmonization_app.algorithms.direct",
         "harmonization_app.algorithms.opening",
+        "harmonization_app.algorithms.spread",
     )
 
     def validate(self, dataset: Dataset, specification: Specification) -> tuple[Finding, ...]:
@@ -77,8 +79,9 @@ class DirectMethod(Algorithm):
         return Result(values, model, findings, model.iterations, model.flags, model.facts)
 
     def check_planned(self, dataset: Dataset, specification: Specification) -> list[Finding]:
-        """Return the findings of `check` on the planned features."""
-        return self.check(select_features(dataset, specification.features), specification)
+        """Return the findings of `check` on the planned features, or why their spread cannot be computed."""
+        planned = select_features(dataset, specification.features)
+        return without_spread(planned) or self.check(planned, specification)
 
     def check(self, dataset: Dataset, specification: Specification) -> list[Finding]:
         """Return the findings of this method alone on a dataset that passed the common gate."""

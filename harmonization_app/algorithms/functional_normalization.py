@@ -104,7 +104,6 @@ class FunctionalNormalization(DirectMethod):
         *DirectMethod.source_modules,
         "harmonization_app.algorithms.functional_normalization",
         "harmonization_app.algorithms.quantile_pools",
-        "harmonization_app.algorithms.spread",
     )
 
     def parameters_schema(self) -> dict[str, Any]:

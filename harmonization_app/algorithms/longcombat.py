@@ -24,6 +24,7 @@ from harmonization_app.algorithms.base import (
     Dataset,
     Finding,
     FloatArray,
+    HarmonizationRefused,
     IntArray,
     Result,
     require_no_stops,
@@ -38,7 +39,7 @@ from harmonization_app.algorithms.design import (
 )
 from harmonization_app.algorithms.empirical_bayes import estimate_prior
 from harmonization_app.algorithms.kernel import BoolArray
-from harmonization_app.algorithms.location_scale import pool_columns
+from harmonization_app.algorithms.location_scale import EXACT_FIT_RATIO, not_estimable, pool_columns
 from harmonization_app.algorithms.longitudinal import (
     LongitudinalDesign,
     check_columns,
@@ -56,6 +57,7 @@ from harmonization_app.algorithms.model import Model
 from harmonization_app.algorithms.opening import base_facts, open_fit, run_gate
 from harmonization_app.algorithms.options import read_options
 from harmonization_app.algorithms.specification import Specification, method_schema
+from harmonization_app.algorithms.spread import without_spread
 from harmonization_app.diagnostics import gate
 from harmonization_app.diagnostics.wording import stops
 
@@ -119,6 +121,7 @@ class LongCombat(Algorithm):
         "harmonization_app.algorithms.longitudinal",
         "harmonization_app.algorithms.mixed_model",
         "harmonization_app.algorithms.opening",
+        "harmonization_app.algorithms.spread",
     )
 
     def parameters_schema(self) -> dict[str, Any]:
@@ -133,9 +136,9 @@ class LongCombat(Algorithm):
         return run_gate(self, dataset, specification, self._check)
 
     def _check(self, dataset: Dataset, specification: Specification) -> list[Finding]:
-        return check_longitudinal(
-            dataset, specification, read_options(self.parameters_schema(), specification)
-        )
+        options = read_options(self.parameters_schema(), specification)
+        unmeasured = without_spread(select_features(dataset, specification.features))
+        return unmeasured or check_longitudinal(dataset, specification, options)
 
     def fit(self, dataset: Dataset, specification: Specification) -> Model:
         """Estimate batch effects. Raises HarmonizationRefused when `validate` stops."""
@@ -171,6 +174,7 @@ class LongCombat(Algorithm):
         own = longitudinal_design(dataset, design, specification, options)
         fit = _fit(dataset.values[:, varying], own, options)
         scale = _residual_scale(fit, dataset.values[:, varying], options)
+        _require_residuals(dataset, varying, scale)
         offsets = _batch_offsets(fit, own, design)
         standard = (dataset.values[:, varying] - fit.fitted + offsets[design.codes]) / scale
         shift, spread = _shrink(standard, design, _pools(dataset, specification, varying), options["steps"])
@@ -259,6 +263,15 @@ def _residual_scale(fit: MixedFit, values: FloatArray, options: dict[str, Any]) 
     if options["residual_scale"] == "REML":
         return fit.deviation
     return np.asarray(np.sqrt(((values - fit.fitted) ** 2).mean(axis=0)))
+
+
+def _require_residuals(dataset: Dataset, varying: BoolArray, scale: FloatArray) -> None:
+    """Raise HarmonizationRefused where subjects, batches and covariates leave of a feature nothing but rounding."""
+    level = np.abs(dataset.values[:, varying]).max(axis=0, initial=0.0)
+    exact = ~(scale > EXACT_FIT_RATIO * level)
+    if exact.any():
+        columns = np.flatnonzero(varying)[exact]
+        raise HarmonizationRefused([not_estimable(tuple(dataset.features[i] for i in columns))])
 
 
 def _batch_offsets(fit: MixedFit, own: LongitudinalDesign, design: Design) -> FloatArray:

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from harmonization_app.algorithms.base import Dataset, Finding, FloatArray, IntArray
 from harmonization_app.algorithms.design import build_design, feature_positions
 from harmonization_app.algorithms.specification import Specification
-from harmonization_app.algorithms.spread import without_spread
 from harmonization_app.diagnostics.wording import listed
 
 # A quantile function through fewer values is no function.
@@ -64,10 +63,6 @@ def check_pools(dataset: Dataset, specification: Specification, options: Mapping
                 f"{LEAST_FEATURES}."
             )
             findings.append(Finding("too_few_features", "stop", message))
-            continue
-        unmeasured = without_spread(dataset, columns)
-        if unmeasured:
-            findings.append(unmeasured)
             continue
         spreads = dataset.values[:, columns].std(axis=0)
         if spreads.max() > MOST_UNLIKE * spreads.min():

@@ -42,7 +42,6 @@ from harmonization_app.algorithms.direct import WITHOUT_EB, DirectMethod
 from harmonization_app.algorithms.model import Model
 from harmonization_app.algorithms.options import read_options
 from harmonization_app.algorithms.specification import Specification, method_schema
-from harmonization_app.algorithms.spread import without_spread
 from harmonization_app.algorithms.surrogate import Surrogates, variance_explained
 from harmonization_app.algorithms.surrogate_pools import Estimate, estimate_pools, pool_columns
 from harmonization_app.diagnostics.wording import listed
@@ -127,7 +126,6 @@ class SurrogateVariables(DirectMethod):
     )
     source_modules: ClassVar[tuple[str, ...]] = (
         *DirectMethod.source_modules,
-        "harmonization_app.algorithms.spread",
         "harmonization_app.algorithms.surrogate",
         "harmonization_app.algorithms.surrogate_pools",
         "harmonization_app.algorithms.sva",
@@ -220,10 +218,7 @@ def _check_pools(dataset: Dataset, specification: Specification, options: Mappin
                 "standardize, or a pool for each unit."
             )
             findings.append(Finding("mixed_units_in_pool", "stop", message))
-        unmeasured = without_spread(dataset, columns)
-        if unmeasured:
-            findings.append(unmeasured)
-        elif len(columns) < LEAST_FEATURES:
+        if len(columns) < LEAST_FEATURES:
             message = (
                 f"Pool {pool} has {len(columns)} varying feature(s); at least {LEAST_FEATURES} are needed."
             )

@@ -39,6 +39,7 @@ def check_values(
     """Return the findings on cells; those by batch only where `design` is given, which `summary` is then by."""
     cells, statistics = summary.cells, summary.statistics
     findings = infinite_cells(table, cells)
+    findings += _overflowing(table, cells, statistics)
     findings += missing_cells(table, cells, refused=specification.missing_values == "refuse")
     uniform = np.flatnonzero(statistics.uniform)
     if uniform.size:
@@ -68,6 +69,17 @@ def infinite_cells(table: Labelled, cells: Cells) -> list[Finding]:
         f"Infinite values in row(s) {listed(rows)}, feature(s) {listed(names)}. Correct or empty the cells."
     )
     return [Finding("infinite_value", "stop", message, rows=rows, columns=names)]
+
+
+def _overflowing(table: Labelled, cells: Cells, statistics: Statistics) -> list[Finding]:
+    """Return a stop that names the features of finite cells whose squares are beyond the range of numbers."""
+    overflowing = ~np.isfinite(statistics.residual_squares).all(axis=0) & ~statistics.unusable
+    overflowing[cells.infinite_columns] = False
+    if not overflowing.any():
+        return []
+    names = tuple(table.features[i] for i in np.flatnonzero(overflowing))
+    message = f"The values of {listed(names)} are too large to compute with; give them in another unit."
+    return [Finding("spread_not_computable", "stop", message, columns=names)]
 
 
 def missing_cells(table: Labelled, cells: Cells, *, refused: bool) -> list[Finding]:

@@ -241,3 +241,16 @@ def test_new_scans_without_subject_or_batch_are_refused(dataset) -> None:
     ):
         with pytest.raises(HarmonizationRefused, match=message):
             LongCombat().apply(model, replace(dataset, **change))
+
+
+@pytest.mark.parametrize("kind", ["batch", "covariate", "rounding"])
+def test_a_feature_that_leaves_only_rounding_is_refused(dataset, kind) -> None:
+    values = dataset.values.copy()
+    values[:, 2] = {
+        "batch": [1.1 * "abc".index(batch) for batch in dataset.batches],
+        "covariate": [1.3 * float(age) for age in dataset.covariates["age"]],
+        "rounding": 7.0 + 1e-15 * values[:, 2],
+    }[kind]
+
+    with np.errstate(all="ignore"):
+        assert _codes(dataset.with_values(values), PLAN) == ["feature_not_estimable"]

@@ -171,3 +171,14 @@ def test_planned_feature_that_the_table_lacks_is_a_finding(name) -> None:
     findings = ALGORITHMS[name].validate(case.dataset, plan)
 
     assert any("no_such_region" in finding.columns for finding in findings if finding.severity == "stop")
+
+
+@pytest.mark.parametrize("factor", [1e200, 1e-200])
+@pytest.mark.parametrize("name", sorted(ALGORITHMS))
+def test_values_beyond_the_range_of_squares_are_refused(name, factor) -> None:
+    cases = load_suite() if name in ("combat", "neurocombat") else load_suite(name)
+    case = next(case for case in cases if case.new is None)
+    scaled = case.dataset.with_values(case.dataset.values * factor)
+
+    with pytest.raises(HarmonizationRefused), np.errstate(all="ignore"):
+        ALGORITHMS[name].harmonize(scaled, case.specification)
