@@ -37,6 +37,7 @@ from harmonization_app.algorithms.environment import (
 from harmonization_app.algorithms.model import Model, ModelFiles, load_model, save_model
 from harmonization_app.algorithms.registry import get_algorithm, source_digest
 from harmonization_app.algorithms.specification import Specification
+from harmonization_app.algorithms.verification.crosscheck import max_difference_sd
 from harmonization_app.offline.dataset_files import (
     dataset_digest,
     plain_json,
@@ -256,7 +257,7 @@ def compare(
 
     `former_digest` is that of the former bits, where `former` was read back from text. The difference is in standard
     deviations of the former values of each feature; None where the tables cannot be compared: another shape, or a
-    value missing on one side only.
+    value missing on one side only, or not finite.
     """
     bitwise = (former_digest or values_digest(former)) == values_digest(result.values)
     bitwise = bitwise and former.shape == result.values.shape
@@ -279,23 +280,11 @@ def largest_difference_sd(former: FloatArray, again: FloatArray) -> float | None
     largest = 0.0
     for start in range(0, former.shape[1], COMPARED_FEATURES):
         block = slice(start, start + COMPARED_FEATURES)
-        own = _block_difference_sd(former[:, block], again[:, block])
-        if own is None:
+        own = max_difference_sd(again[:, block], former[:, block], former[:, block])
+        if not np.isfinite(own):
             return None
         largest = max(largest, own)
     return largest
-
-
-def _block_difference_sd(former: FloatArray, again: FloatArray) -> float | None:
-    present = ~np.isnan(former)
-    if not np.array_equal(present, ~np.isnan(again)):
-        return None
-    if not present.any():
-        return 0.0
-    # Features without any value have no spread; NumPy would warn of them.
-    sd = np.nanstd(np.where(present.any(axis=0), former, 0.0), axis=0)
-    difference = np.abs(former - again) / np.where(sd > 0, sd, 1.0)
-    return float(np.nanmax(difference))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

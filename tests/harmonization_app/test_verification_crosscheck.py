@@ -25,8 +25,13 @@ from harmonization_app.algorithms.specification import (
     OverlapPolicy,
     Specification,
 )
-from harmonization_app.algorithms.verification.crosscheck import cross_check, cross_check_applied
+from harmonization_app.algorithms.verification.crosscheck import (
+    cross_check,
+    cross_check_applied,
+    max_difference_sd,
+)
 from harmonization_app.algorithms.verification.suite import load_suite, make_input
+from harmonization_app.offline.computation import largest_difference_sd
 from hub.core.errors import InvalidInput
 
 Case = tuple[Dataset, Specification]
@@ -287,6 +292,13 @@ def test_values_of_another_shape_or_not_finite_are_found() -> None:
         values[2, 3] = wrong
         assert cross_check(dataset, replace(result, values=values)).max_difference_sd == np.inf
     assert not cross_check(dataset, replace(result, values=result.values[:, :-1])).passed
+
+
+def test_values_whose_spread_overflows_are_not_compared_as_equal() -> None:
+    raw = np.array([[1e200], [-1e200], [3e200]])
+
+    assert max_difference_sd(raw * 1.5, raw, raw) == np.inf
+    assert largest_difference_sd(raw, raw * 1.5) is None
 
 
 def _wide(features: int, scans: int = 90) -> Dataset:

@@ -115,14 +115,17 @@ def cross_check_chain(
 
 def max_difference_sd(values: FloatArray, expected: FloatArray, raw: FloatArray) -> float:
     """Return the largest difference in population SD of the raw feature; infinity where only one side is
-    missing or either is not finite.
+    missing, either is not finite, or the spread is beyond the range of numbers.
     """
     missing = np.isnan(expected)
     if values.shape != expected.shape or not np.array_equal(np.isnan(values), missing):
         return float("inf")
     columns = ~missing.all(axis=0)
+    spread = _spread(raw)[columns]
+    if not np.isfinite(spread).all():
+        return float("inf")
     with np.errstate(invalid="ignore"):
-        difference = np.abs(values[:, columns] - expected[:, columns]) / _spread(raw)[columns]
+        difference = np.abs(values[:, columns] - expected[:, columns]) / spread
     present = difference[~missing[:, columns]]
     return float(present.max(initial=0.0)) if np.isfinite(present).all() else float("inf")
 
@@ -132,7 +135,8 @@ def _spread(raw: FloatArray) -> FloatArray:
     seen = ~np.isnan(raw)
     varies = np.where(seen, raw, np.inf).min(axis=0) < np.where(seen, raw, -np.inf).max(axis=0)
     spread = np.ones(raw.shape[1])
-    spread[varies] = np.nanstd(raw[:, varies], axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread[varies] = np.nanstd(raw[:, varies], axis=0)
     return spread
 
 
