@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from jsonschema import Draft202012Validator
@@ -14,6 +15,7 @@ from harmonization_app.algorithms.options import check_parameters
 from harmonization_app.algorithms.phantom import PhantomCalibration
 from harmonization_app.algorithms.registry import ALGORITHMS
 from harmonization_app.algorithms.specification import Specification
+from harmonization_app.diagnostics.gate_plausible import Range
 from harmonization_app.plan_schema import PLAN_SCHEMA, SCHEMA_NAME
 from hub.core.errors import InvalidInput
 
@@ -82,7 +84,10 @@ class PlannedAnalysis:
 
 @dataclass(frozen=True)
 class PlanDocument:
-    """A parsed plan; every specification has every default written out."""
+    """A parsed plan; every specification has every default written out.
+
+    `plausible_ranges` are (least, greatest) by feature or unit, None where open.
+    """
 
     name: str
     title: str
@@ -92,6 +97,7 @@ class PlanDocument:
     specification: Specification
     calibration: Specification | None = None
     image_rows: ImageRows = ImageRows()
+    plausible_ranges: Mapping[str, Range] = field(default_factory=dict)
     scanner_changes: Literal["split", "keep"] | None = None
     blinded: bool = True
     sensitivity: tuple[PlannedAnalysis, ...] = ()
@@ -136,6 +142,10 @@ def parse_plan(document: Mapping[str, Any]) -> PlanDocument:
         specification=specification,
         calibration=calibration,
         image_rows=ImageRows(rows.get("deviant"), rows.get("qc_failed"), tuple(rows.get("series", ()))),
+        plausible_ranges={
+            name: (least, greatest)
+            for name, (least, greatest) in document.get("plausible_ranges", {}).items()
+        },
         scanner_changes=document.get("scanner_changes"),
         blinded=document.get("blinded", True),
         sensitivity=sensitivity,
@@ -179,6 +189,22 @@ def _meaning_faults(document: Mapping[str, Any]) -> Faults:
     if "calibration" in document and document["algorithm"] == PhantomCalibration.id:
         message = "The algorithm is the phantom calibration itself; leave this out."
         faults.append({"field": "/calibration", "message": message})
+    return faults + _range_faults(document.get("plausible_ranges", {}))
+
+
+def _range_faults(ranges: Mapping[str, Sequence[float | None]]) -> Faults:
+    faults: Faults = []
+    for name, (least, greatest) in ranges.items():
+        given = [end for end in (least, greatest) if end is not None]
+        message = ""
+        if not given:
+            message = "is open at both ends and judges nothing; give the least or the greatest value, or leave it out"
+        elif not all(map(math.isfinite, given)):
+            message = "must be finite numbers; write null for an open end"
+        elif least is not None and greatest is not None and least > greatest:
+            message = f"the least value {least:g} is above the greatest {greatest:g}"
+        if message:
+            faults.append({"field": _pointer("/plausible_ranges", [name]), "message": message})
     return faults
 
 

@@ -82,6 +82,19 @@ _SENSITIVITY: dict[str, Any] = {
     },
 }
 
+_PLAUSIBLE_RANGES: dict[str, Any] = {
+    "type": "object",
+    "minProperties": 1,
+    "description": "By feature or unit: least and greatest value that can be true, null where open",
+    "propertyNames": {"minLength": 1},
+    "additionalProperties": {
+        "type": "array",
+        "minItems": 2,
+        "maxItems": 2,
+        "items": {"type": ["number", "null"]},
+    },
+}
+
 PLAN_SCHEMA: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "$id": "urn:hub:schema:harmonization-plan:1",
@@ -103,6 +116,7 @@ PLAN_SCHEMA: dict[str, Any] = {
         "rationale": {"type": "string"},
         "exclude_rows": _EXCLUDE_ROWS,
         "image_rows": _IMAGE_ROWS,
+        "plausible_ranges": _PLAUSIBLE_RANGES,
         "scanner_changes": {
             "enum": ["split", "keep"],
             "description": "Whether a change of a scanner's software inside a batch begins a new batch",

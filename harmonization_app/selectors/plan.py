@@ -53,6 +53,7 @@ def specification_rows(document: Mapping[str, Any]) -> list[SpecificationRow]:
         *_said("Statistical analysis plan", _reference(document.get("analysis_plan"))),
         *_said("Rationale", document.get("rationale")),
         SpecificationRow("Rows excluded", _excluded(document.get("exclude_rows", []))),
+        _ranges(document.get("plausible_ranges") or {}),
         *_images_and_scanners(document),
         *_companions(document),
     ]
@@ -68,6 +69,19 @@ def differing_rows(documents: Sequence[Mapping[str, Any]]) -> list[tuple[str, li
     names = list(dict.fromkeys(name for table in tables for name in table))
     lines = [(name, [table.get(name, "—") for table in tables]) for name in names]
     return [(name, values) for name, values in lines if len(set(values)) > 1]
+
+
+def _ranges(ranges: Mapping[str, Sequence[float | None]]) -> SpecificationRow:
+    """Return the plausible ranges in words, as `mm3: 0 to 9000`."""
+    parts = [f"{name}: {_range(*ends)}" for name, ends in ranges.items()]
+    value = "; ".join(parts) or "none: no value is judged by its size"
+    return SpecificationRow("Plausible ranges", value, not parts)
+
+
+def _range(least: float | None, greatest: float | None) -> str:
+    if greatest is None:
+        return f"{least} or more"
+    return f"{greatest} or less" if least is None else f"{least} to {greatest}"
 
 
 _UNSAID = "not said: the gate stops where there are any"

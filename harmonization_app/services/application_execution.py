@@ -21,7 +21,7 @@ from harmonization_app.services.frozen_model import frozen_computation, models_o
 from harmonization_app.services.frozen_rows import prepare_for_model
 from harmonization_app.services.harmonized_table import put_harmonized
 from harmonization_app.services.learnt import learnt_by
-from harmonization_app.services.preparation import Prepared
+from harmonization_app.services.preparation import Prepared, check_ranges
 from harmonization_app.services.run_checks import (
     UNREADABLE,
     check_applied,
@@ -46,6 +46,7 @@ def carry_out_application(row: HarmonizationRun, compute: Compute, tell: Tell) -
     """
     parsed = parse_plan(row.specification)
     prepared = prepare_for_model(parsed, row, row.rerun_of)
+    prepared = replace(prepared, findings=(*check_ranges(parsed, prepared.dataset), *prepared.findings))
     changes: Changes = {
         "input_digest": dataset_digest(prepared.dataset),
         "row_decisions": prepared.decisions.to_json(),

@@ -13,6 +13,7 @@ from harmonization_app.algorithms.specification import Specification
 from harmonization_app.algorithms.table import examined
 from harmonization_app.diagnostics.blinding import check_blinding
 from harmonization_app.diagnostics.feature_table import ROW_KEY_SEPARATOR
+from harmonization_app.diagnostics.gate_plausible import check_plausible
 from harmonization_app.diagnostics.wording import stops
 from harmonization_app.models import FeatureSet
 from harmonization_app.plan_document import PlanDocument
@@ -58,12 +59,15 @@ _TAKEN_OVER = Finding(
 
 
 def check_prepared(parsed: PlanDocument, prepared: Prepared) -> tuple[Finding, ...]:
-    """Return every finding on a prepared dataset, stops first: rows, blinding, the method's gate, sensitivity."""
+    """Return every finding on a prepared dataset, stops first: rows, blinding, ranges, the method's gate,
+    sensitivity.
+    """
     findings = list(prepared.findings)
     if not prepared.dataset.rows:
         message = "No row is left to harmonize. Change what the plan leaves out."
         findings.append(Finding("no_rows_left", "stop", message))
         return _sorted(findings)
+    findings += check_ranges(parsed, prepared.dataset)
     algorithm = get_algorithm(parsed.algorithm)
     if prepared.calibration is None:
         findings += algorithm.validate(prepared.dataset, parsed.specification)
@@ -71,6 +75,11 @@ def check_prepared(parsed: PlanDocument, prepared: Prepared) -> tuple[Finding, .
     else:
         findings += check_chain(prepared.calibration, algorithm, prepared.dataset, parsed.specification)
     return _sorted(findings)
+
+
+def check_ranges(parsed: PlanDocument, dataset: Dataset) -> list[Finding]:
+    """Return a stop for values of the planned features outside the plausible ranges of the plan."""
+    return check_plausible(dataset, parsed.plausible_ranges, parsed.specification.features)
 
 
 def _sorted(findings: Sequence[Finding]) -> tuple[Finding, ...]:

@@ -110,7 +110,7 @@ function start() {
       const value = valueOf(field);
       changed((next) => write(next, field.dataset.path, value));
     } catch (error) {
-      fault.textContent = `${field.labels[0]?.textContent ?? field.dataset.path}: not valid JSON yet: ${error.message}`;
+      fault.textContent = `${field.labels[0]?.textContent ?? field.dataset.path}: cannot be read yet: ${error.message}`;
     }
   }
 

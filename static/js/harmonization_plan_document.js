@@ -16,7 +16,20 @@ export function write(document_, path, value) {
   if (empty) write(document_, keys.join("."), undefined);
 }
 
-// Returns the field's value; throws where a JSON field is not JSON yet.
+// "mm3: 0, 9000" on each line; an end that is left out is open. Names may hold colons, so the last one counts.
+function rangesOf(text) {
+  const lines = text.split("\n").map((line) => line.trim()).filter(Boolean);
+  return Object.fromEntries(lines.map((line) => {
+    const [, name, ...ends] = /^(.+):([^:,]*),([^:,]*)$/.exec(line) ?? [];
+    const range = ends.map((end) => (end.trim() === "" ? null : Number(end)));
+    if (!name || range.some(Number.isNaN)) throw new Error(`"${line}" is not of the form name: least, greatest`);
+    return [name.trim(), range];
+  }));
+}
+
+const linesOf = (ranges) => Object.entries(ranges).map(([name, ends]) => `${name}: ${[].concat(ends).map((end) => end ?? "").join(", ")}`).join("\n");
+
+// Returns the field's value; throws where a field of JSON or of ranges cannot be read yet.
 export function valueOf(field) {
   const text = field.value.trim();
   const { kind, path } = field.dataset;
@@ -24,6 +37,7 @@ export function valueOf(field) {
   if (kind === "boolean") return text === "true";
   if (kind === "number") return Number(text);
   if (kind === "list") return text.split(",").map((item) => item.trim()).filter(Boolean);
+  if (kind === "ranges") return rangesOf(text);
   if (kind === "json" || (kind === "words" && text.startsWith("{"))) return JSON.parse(text);
   return text;
 }
@@ -32,6 +46,7 @@ export function shown(field, value) {
   const { kind, path } = field.dataset;
   if (value === undefined || value === null) return kind === "boolean" ? String(!path.endsWith("mean_only")) : "";
   if (Array.isArray(value) && kind === "list") return value.join(", ");
+  if (kind === "ranges" && typeof value === "object") return linesOf(value);
   return typeof value === "object" ? JSON.stringify(value, null, kind === "json" ? 2 : 0) : String(value);
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -208,9 +209,34 @@ def test_values_outside_planned_ranges_stop_and_are_named() -> None:
 
     assert [(finding.severity, finding.columns) for finding in found] == [("stop", ("f02", "f04"))]
     assert found[0].rows == (table.rows[3], table.rows[5])
-    assert check_plausible(table, {"mm": (0.0, 1.0)}) == []
+    assert "2 value(s), in 2 row(s) and 2 feature(s)" in found[0].message
+    assert f"{table.rows[3]}, f02: -1 mm3" in found[0].message
+    assert [finding.code for finding in check_plausible(table, {"mm": (0.0, 1.0)})] == [
+        "plausible_range_unknown"
+    ]
+    assert check_plausible(table, {"mm3": (0.0, 500.0)}, features=("f00", "f01")) == []
     assert check_plausible(table, {"mm3": (None, None)}) == []
     assert check_plausible(table, {"mm3": (0.0, 1000.0), "f02": (-5.0, None)}) == []
+
+
+def test_a_wide_table_is_judged_by_blocks_and_names_a_bounded_number() -> None:
+    values = np.full((400, 20_000), 1.0)
+    values[7, 10_000:], values[8, 3] = 9.0, -9.0
+    names, rows = tuple(f"f{i}" for i in range(20_000)), tuple(f"s{i}|v" for i in range(400))
+    table = Dataset(values, names, rows, ("a",) * 400, {}, ("mm",) * 20_000)
+
+    tracemalloc.start()
+    found = check_plausible(table, {"mm": (0.0, 5.0)})[0]
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert found.rows == ("s7|v", "s8|v")
+    assert found.columns == ("f3", *names[10_000:10_999])
+    assert "10001 value(s), in 2 row(s) and 10001 feature(s)" in found.message
+    assert found.message.count("f1000") == 9
+    assert "and 9991 more" in found.message
+    # The truth of one comparison on the whole table would take an eighth of it.
+    assert peak_bytes < values.nbytes / 16
 
 
 @pytest.mark.parametrize(

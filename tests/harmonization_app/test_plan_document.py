@@ -6,6 +6,7 @@ import pytest
 from harmonization_cases import plan_document
 
 from harmonization_app.plan_document import ImageRows, PlanInvalid, parse_plan
+from harmonization_app.selectors.plan import specification_rows
 from hub.demo.trial import harmonization_plan_document
 
 OLD = {
@@ -85,6 +86,15 @@ def test_parameters_of_an_analysis_are_held_against_its_own_method() -> None:
             "combat",
         ),
         ({"sensitivity": [{"kind": "unharmonized"}, {"kind": "unharmonized"}]}, "/sensitivity/1", "once"),
+        ({"plausible_ranges": {}}, "/plausible_ranges", "non-empty"),
+        ({"plausible_ranges": {"mm3": [5, 4]}}, "/plausible_ranges/mm3", "the least value 5 is above"),
+        ({"plausible_ranges": {"a/b": [5, 4]}}, "/plausible_ranges/a~1b", "above"),
+        ({"plausible_ranges": {"mm3": ["0", 4]}}, "/plausible_ranges/mm3/0", "number"),
+        ({"plausible_ranges": {"mm3": [True, 4]}}, "/plausible_ranges/mm3/0", "number"),
+        ({"plausible_ranges": {"mm3": [0]}}, "/plausible_ranges/mm3", "short"),
+        ({"plausible_ranges": {"mm3": [None, None]}}, "/plausible_ranges/mm3", "judges nothing"),
+        ({"plausible_ranges": {"mm3": [0, float("inf")]}}, "/plausible_ranges/mm3", "finite"),
+        ({"plausible_ranges": {"mm3": [float("nan"), 1]}}, "/plausible_ranges/mm3", "finite"),
         ({"image_rows": {}}, "/image_rows", "non-empty"),
         ({"image_rows": {"deviant": "drop"}}, "/image_rows/deviant", "keep"),
         ({"scanner_changes": "guess"}, "/scanner_changes", "split"),
@@ -110,6 +120,25 @@ def test_a_fault_is_named_by_its_pointer(changes, field, words) -> None:
 
     assert field in found
     assert words in found[field]
+
+
+def test_plausible_ranges_are_parsed_with_open_ends() -> None:
+    plan = parse_plan(plan_document(plausible_ranges={"mm3": [0, 9000.5], "thickness_left": [1, None]}))
+
+    assert plan.plausible_ranges == {"mm3": (0, 9000.5), "thickness_left": (1, None)}
+    assert parse_plan(plan_document()).plausible_ranges == {}
+
+
+def test_plausible_ranges_are_a_line_of_the_readable_plan() -> None:
+    ranges = {"mm3": [0, 9000.5], "mm": [1, None], "thickness_left": [None, 5]}
+
+    said, silent = (
+        next(row for row in specification_rows(document) if row.name == "Plausible ranges")
+        for document in (plan_document(plausible_ranges=ranges), plan_document())
+    )
+
+    assert (said.value, said.default) == ("mm3: 0 to 9000.5; mm: 1 or more; thickness_left: 5 or less", False)
+    assert (silent.value, silent.default) == ("none: no value is judged by its size", True)
 
 
 def test_a_calibration_before_the_calibration_itself_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import numpy as np
 import pytest
 from django.utils import timezone
 from harmonization_cases import plan_document
@@ -11,6 +12,7 @@ from image_cases import epochs_of_a_scanner, image
 
 from harmonization_app.plan_document import parse_plan
 from harmonization_app.services import plan as plan_services
+from harmonization_app.services.feature_set import load_table
 from harmonization_app.services.preparation import prepare
 from sites_app.models import Arm, ScannerEpoch, Subject, Trial
 from tests.factories.qc_app import DeviationFactory
@@ -337,3 +339,20 @@ def test_a_plan_that_leaves_no_row_stops(people, features) -> None:
     found = check(people, features, exclude_rows=everything)
 
     assert found["no_rows_left"].severity == "stop"
+
+
+def test_values_outside_the_plausible_ranges_of_the_plan_stop(people, features) -> None:
+    table = load_table(features)
+    column = table.features.index("thickness_precuneus_left")
+    least = float(np.nanmin(table.values[:, column]))
+    lowest = table.rows[int(np.nanargmin(table.values[:, column]))]
+
+    found = check(people, features, plausible_ranges={"thickness_precuneus_left": [least + 1e-9, None]})
+    inside = check(people, features, plausible_ranges={"thickness_precuneus_left": [least, None]})
+    slip = check(people, features, plausible_ranges={"thicknes_precuneus_left": [0, 1]})
+
+    assert found["implausible_value"].severity == "stop"
+    assert found["implausible_value"].rows == (lowest,)
+    assert found["implausible_value"].columns == ("thickness_precuneus_left",)
+    assert "implausible_value" not in inside
+    assert slip["plausible_range_unknown"].severity == "stop"

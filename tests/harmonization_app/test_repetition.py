@@ -276,6 +276,20 @@ def test_a_covariate_out_of_range_is_flagged(trial, people, features):
     assert any(item["code"] == "covariate_out_of_range" and item["rows"] == [key] for item in applied.gate)
 
 
+def test_new_scans_outside_the_plausible_ranges_are_refused(trial, people, features):
+    place = as_csv().splitlines()[0].split(",").index("thickness_precuneus_left")
+    document = plan_document(plausible_ranges={"thickness_precuneus_left": [0, 10]})
+    fitted = run_now(people, features, specification=document)
+    line = rows_of(batches_of(features)[0])[0].split(",")
+    line[place] = "2500"
+    new = table_of(trial, people, "Micrometres", [",".join(line)])
+
+    applied = done(model_application.apply_model(actor=people.statistician, run=fitted, feature_set=new))
+
+    assert (fitted.state, applied.state) == ("succeeded", "refused")
+    assert f"{line[0]}|{line[1]}, thickness_precuneus_left: 2500 mm" in applied.reason
+
+
 def test_a_batch_is_added_and_the_former_parameters_stay_bit_for_bit(trial, people, some_batches):
     first, last = some_batches
     fitted = run_now(people, first, specification=plan_document())
