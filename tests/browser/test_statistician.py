@@ -154,6 +154,12 @@ def test_a_plan_is_drafted_with_the_gate_beside_it(world: World, visitor: Visito
     expect(gate).to_contain_text("the gate lets this through")
     page.get_by_label("Rows with deviant images").select_option("exclude")
     page.get_by_label("A scanner change inside a batch").select_option("split")
+    page.get_by_label("Plausible ranges").fill("mm: 0, 1")
+    page.get_by_label("Plausible ranges").blur()
+    expect(gate).to_contain_text("outside the ranges of the plan")
+    page.get_by_label("Plausible ranges").fill("mm: 0, 10\nmm3: 0,")
+    page.get_by_label("Plausible ranges").blur()
+    expect(gate).to_contain_text("the gate lets this through")
     page.get_by_label("leave one batch out").check()
     page.get_by_label("unharmonized, batch in the model").check()
     page.get_by_label("leave one batch out").uncheck()
@@ -164,6 +170,7 @@ def test_a_plan_is_drafted_with_the_gate_beside_it(world: World, visitor: Visito
     plan = HarmonizationPlan.objects.get(name="by-hand")
     assert plan.document["image_rows"] == {"deviant": "exclude"}
     assert plan.document["scanner_changes"] == "split"
+    assert plan.document["plausible_ranges"] == {"mm": [0, 10], "mm3": [0, None]}
     assert plan.document["sensitivity"] == [{"kind": "unharmonized"}]
     assert "calibration" not in plan.document
     assert [pool["name"] for pool in plan.document["parameters"]["pools"]] == ["thickness", "volume"]
