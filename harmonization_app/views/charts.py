@@ -176,7 +176,7 @@ def projection_chart(projection: Mapping[str, Any], limits: tuple[float, float])
     return {
         "tooltip": {"trigger": "item"},
         "legend": {"type": "scroll", "bottom": 0, "data": batches},
-        "grid": {"left": 8, "right": 16, "top": 12, "bottom": 64, "containLabel": True},
+        "grid": {"left": 30, "right": 16, "top": 12, "bottom": 64, "containLabel": True},
         "xAxis": {**value_axis(f"component 1 ({explained[0]:.0%})"), **axis},
         "yAxis": {**value_axis(f"component 2 ({second:.0%})", gap=34), **axis},
         "series": series,
@@ -200,7 +200,7 @@ def component_chart(before: Mapping[str, Any], after: Mapping[str, Any]) -> Opti
     return {
         "tooltip": {"trigger": "axis"},
         "legend": {"data": ["before", "after"], "top": 0},
-        "grid": {"left": 8, "right": 16, "top": 30, "bottom": 8, "containLabel": True},
+        "grid": {"left": 30, "right": 16, "top": 30, "bottom": 8, "containLabel": True},
         "xAxis": {"type": "category", "data": names},
         "yAxis": {**value_axis("share between batches", gap=42), "min": 0, "max": 1},
         "series": [

@@ -138,14 +138,14 @@ def histogram_chart(distribution: Mapping[str, Any] | None) -> Options | None:
     names += [f"{edges[-1]:g} and more"] * (len(cells) - len(names))
     return {
         "tooltip": {"trigger": "axis", "axisPointer": {"type": "shadow"}},
-        "grid": {"left": 8, "right": 16, "top": 8, "bottom": 60, "containLabel": True},
+        "grid": {"left": 30, "right": 16, "top": 8, "bottom": 28, "containLabel": True},
         "xAxis": {
             "type": "category",
             "data": names,
             "name": "shift (SD of the feature before)",
             "nameLocation": "middle",
-            "nameGap": 44,
-            "axisLabel": {"rotate": 30},
+            "nameGap": 62,
+            "axisLabel": {"rotate": 30, "interval": 0},
         },
         "yAxis": value_axis("cells", gap=48),
         "series": [
