@@ -35,15 +35,15 @@ def open_matrix(path: Path) -> npt.NDArray[Any]:
     """Return the matrix in the file at `path`, mapped and not read.
 
     Raises FeatureTableInvalid where it is no NPY file, holds something else than a table of floats, is in
-    Fortran order, or is shorter than it says.
+    Fortran order, or is shorter or longer than it says.
     """
     try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        values = npy.open_memmap(path, mode="r")
+    except (ValueError, TypeError, OSError, EOFError) as error:
         raise FeatureTableInvalid(
             "The matrix is not a whole NPY file of numbers (numpy.save of a float64 array)."
         ) from error
-    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.dtype not in _TYPES:
+    if values.ndim != 2 or values.dtype not in _TYPES:
         raise FeatureTableInvalid(
             "The matrix must be a table [scans x features] of little-endian float64 or float32."
         )
@@ -53,6 +53,9 @@ def open_matrix(path: Path) -> npt.NDArray[Any]:
         )
     if 0 in values.shape:
         raise FeatureTableInvalid(f"The matrix is empty: its shape is {values.shape}.")
+    more = path.stat().st_size - values.offset - values.nbytes
+    if more:
+        raise FeatureTableInvalid(f"The file holds {more} bytes behind the matrix; send one whole NPY file.")
     return values
 
 

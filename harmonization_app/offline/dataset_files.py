@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 
 from harmonization_app.algorithms.base import Dataset, FloatArray
 from hub.core.canonical import digest
@@ -81,8 +82,8 @@ def read_values(path: Path) -> FloatArray:
     Raises InvalidInput where the file is none.
     """
     try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        values = npy.open_memmap(path, mode="r")
+    except (OSError, ValueError, TypeError, EOFError) as error:
         raise InvalidInput(f"{path.name} cannot be read as a table: {error}.") from error
     if values.dtype != np.dtype("<f8") or values.ndim != 2:
         raise InvalidInput(f"{path.name} holds no table of 64-bit numbers.")

@@ -98,6 +98,9 @@ def test_its_csv_reads_back_as_the_same_table(send, labels, values):
     ("matrix", "metadata", "message"),
     [
         (b"not a matrix", '{"unit": "mm"}', "not a whole NPY file"),
+        (b"PK\x03\x04" + bytes(100), '{"unit": "mm"}', "not a whole NPY file"),
+        (npy(np.zeros((5, 2))).replace(b"(5, 2)", b"(True, 2)"), '{"unit": "mm"}', "not a whole NPY file"),
+        (npy(np.zeros((5, 2))) + bytes(16), '{"unit": "mm"}', "16 bytes behind the matrix"),
         (npy(np.zeros((5, 2)))[:-8], '{"unit": "mm"}', "not a whole NPY file"),
         (npy(np.zeros((5, 2), dtype=object)), '{"unit": "mm"}', "not a whole NPY file"),
         (npy(np.zeros((5, 2), dtype=np.int64)), '{"unit": "mm"}', "float64 or float32"),
