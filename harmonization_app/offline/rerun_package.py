@@ -136,7 +136,7 @@ def recompute(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
             environment = numerical_environment()
     except HubError as error:
         raise CannotRun(f"The computation was refused: {error}") from error
-    former = read_harmonized((folder / "result" / "data.csv").read_bytes())
+    former = read_harmonized((folder / "result" / "data.csv").read_bytes()).values
     answer = offline.compare(former, run["iterations"], result, former_digest=run["values_digest"])
     answer["values"] = result.values.size
     answer["environment"] = _differing(run["environment"], environment.to_json())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,8 +14,19 @@ from harmonization_app.algorithms.base import FloatArray
 KEY_COLUMNS = ("subject", "visit", "batch", "harmonization_run", "harmonization_kind")
 
 
-def read_harmonized(content: bytes) -> FloatArray:
-    """Return the values [rows x features] of a harmonized table, its key columns left out."""
+@dataclass(frozen=True, slots=True, eq=False)
+class HarmonizedTable:
+    """Keys of the rows as KEY_COLUMNS name them, names of the features, values [rows x features]."""
+
+    keys: tuple[tuple[str, ...], ...]
+    features: tuple[str, ...]
+    values: FloatArray
+
+
+def read_harmonized(content: bytes) -> HarmonizedTable:
+    """Return a harmonized table; an empty cell is missing (NaN)."""
     header, *rows = csv.reader(io.StringIO(content.decode()))
-    cells = [[float(cell) if cell else math.nan for cell in row[len(KEY_COLUMNS) :]] for row in rows]
-    return np.array(cells, dtype=np.float64).reshape(len(rows), len(header) - len(KEY_COLUMNS))
+    first = len(KEY_COLUMNS)
+    cells = [[float(cell) if cell else math.nan for cell in row[first:]] for row in rows]
+    values = np.array(cells, dtype=np.float64).reshape(len(rows), len(header) - first)
+    return HarmonizedTable(tuple(tuple(row[:first]) for row in rows), tuple(header[first:]), values)

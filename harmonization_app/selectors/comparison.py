@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -13,12 +10,11 @@ from uuid import UUID
 
 import numpy as np
 
-from harmonization_app.algorithms.base import FloatArray
 from harmonization_app.models import HarmonizationRun, RunState
+from harmonization_app.offline.tables import HarmonizedTable
 from harmonization_app.selectors.plan import SEVERITIES
-from harmonization_app.services.harmonized_table import harmonized_lines
+from harmonization_app.services.harmonized_table import harmonized_table
 from harmonization_app.services.run import load_diagnostics
-from harmonization_app.services.run_output import KEY_COLUMNS
 from hub.core.errors import InvalidInput, NotFound
 
 MOST_RUNS = 4
@@ -237,38 +233,18 @@ def _differences(columns: Sequence[Column]) -> list[Difference]:
             Difference(first.letter, second.letter, 0, 0, None, None, None, reason)
             for first, second in combinations(done, 2)
         ]
-    tables = {column.letter: _table(b"".join(harmonized_lines(column.run))) for column in done}
+    tables = {column.letter: harmonized_table(column.run) for column in done}
     return [_difference(first, second, tables) for first, second in combinations(tables, 2)]
 
 
-@dataclass(frozen=True)
-class _Table:
-    rows: dict[tuple[str, str], int]
-    features: dict[str, int]
-    values: FloatArray
-
-
-def _table(content: bytes) -> _Table:
-    lines = csv.reader(io.StringIO(content.decode()))
-    names = next(lines)[len(KEY_COLUMNS) :]
-    rows: dict[tuple[str, str], int] = {}
-    values = []
-    for index, cells in enumerate(lines):
-        rows[(cells[0], cells[1])] = index
-        values.append([float(cell) if cell else math.nan for cell in cells[len(KEY_COLUMNS) :]])
-    matrix = np.array(values, dtype=np.float64).reshape(len(rows), len(names))
-    return _Table(rows, {name: index for index, name in enumerate(names)}, matrix)
-
-
-def _difference(first: str, second: str, tables: Mapping[str, _Table]) -> Difference:
+def _difference(first: str, second: str, tables: Mapping[str, HarmonizedTable]) -> Difference:
     one, other = tables[first], tables[second]
-    rows = [key for key in one.rows if key in other.rows]
-    names = [name for name in one.features if name in other.features]
+    lines, columns = _common(_scans(one), _scans(other)), _common(one.features, other.features)
+    rows, names = lines[0], columns[0]
     if not rows or not names:
         return Difference(first, second, len(rows), len(names), None, None, None, "Nothing in common.")
     left, right = (
-        table.values[np.ix_([table.rows[key] for key in rows], [table.features[name] for name in names])]
-        for table in (one, other)
+        table.values[np.ix_(own, kept)] for table, own, kept in zip((one, other), lines, columns, strict=True)
     )
     spread = np.nanstd(left, axis=0)
     apart = np.abs(left - right) / np.where(spread > 0, spread, 1.0)
@@ -277,3 +253,15 @@ def _difference(first: str, second: str, tables: Mapping[str, _Table]) -> Differ
         return Difference(first, second, len(rows), len(names), None, None, None, "No value in common.")
     middle, high, greatest = (float(value) for value in np.quantile(known, (0.5, 0.95, 1.0)))
     return Difference(first, second, len(rows), len(names), middle, high, greatest)
+
+
+def _scans(table: HarmonizedTable) -> list[tuple[str, ...]]:
+    """Return subject and visit of each row."""
+    return [key[:2] for key in table.keys]
+
+
+def _common(first: Sequence[Any], second: Sequence[Any]) -> tuple[list[int], list[int]]:
+    """Return where the items stand that both have, in the order of the first."""
+    position = {item: index for index, item in enumerate(second)}
+    shared = [index for index, item in enumerate(first) if item in position]
+    return shared, [position[first[index]] for index in shared]

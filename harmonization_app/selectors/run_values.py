@@ -12,10 +12,10 @@ import numpy as np
 from harmonization_app.algorithms.base import FloatArray
 from harmonization_app.diagnostics.feature_matrix import open_matrix
 from harmonization_app.models import FeatureSet, HarmonizationRun
+from harmonization_app.offline.tables import KEY_COLUMNS
 from harmonization_app.selectors.feature_set import Distribution
 from harmonization_app.services.feature_set import load_table
 from harmonization_app.services.harmonized_table import KEYS
-from harmonization_app.services.run_output import KEY_COLUMNS
 from hub.core.storage.blobs import blob_file, get_blob
 
 # A CSV is read whole for one feature; of a larger one the page offers the download instead.

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from harmonization_app.algorithms.base import Dataset, FloatArray, Result
+from harmonization_app.algorithms.base import Dataset, Result
 from harmonization_app.diagnostics.feature_matrix import open_matrix, write_matrix
 from harmonization_app.diagnostics.feature_table import csv_line, number_cells
 from harmonization_app.models import FeatureSet, HarmonizationRun
-from harmonization_app.services.run_output import KEY_COLUMNS, harmonized_csv, key_cells, read_harmonized
+from harmonization_app.offline.tables import KEY_COLUMNS, HarmonizedTable, read_harmonized
+from harmonization_app.services.run_output import harmonized_csv, key_cells
 from hub.core.errors import NotFound
 from hub.core.storage.blobs import blob_file, get_blob, put_blob, put_file, root
 
@@ -63,8 +64,13 @@ def matrix_lines(run: HarmonizationRun) -> Iterator[bytes]:
         yield csv_line([*own, *number_cells(measured)])
 
 
-def harmonized_values(run: HarmonizationRun, features: int) -> FloatArray:
-    """Return the values [rows x features] of a succeeded run; mapped, not read, where they are a matrix."""
-    if is_matrix(run):
-        return np.asarray(open_matrix(blob_file(run.data_digest)))
-    return read_harmonized(get_blob(run.data_digest), features)
+def harmonized_table(run: HarmonizationRun) -> HarmonizedTable:
+    """Return the table of a run; its values are mapped, not read, where they are a matrix.
+
+    Raises NotFound where the run has none.
+    """
+    if not is_matrix(run):
+        return read_harmonized(harmonized_csv_of(run))
+    header, *rows = csv.reader(io.StringIO(get_blob(run.summary[KEYS]).decode()))
+    values = np.asarray(open_matrix(blob_file(run.data_digest)))
+    return HarmonizedTable(tuple(tuple(row) for row in rows), tuple(header[len(KEY_COLUMNS) :]), values)

@@ -18,7 +18,7 @@ from harmonization_app.algorithms.verification.crosscheck import (
 )
 from harmonization_app.models import HarmonizationRun
 from harmonization_app.offline.computation import Outcome, compare
-from harmonization_app.services.harmonized_table import harmonized_values
+from harmonization_app.services.harmonized_table import harmonized_table
 from hub.core.canonical import digest
 from hub.core.errors import Conflict, InvalidInput
 
@@ -128,7 +128,7 @@ def equality_of(run: HarmonizationRun, outcome: Outcome) -> dict[str, Any]:
     """
     original = HarmonizationRun.objects.get(reruns=run)
     chain = outcome.result
-    former = harmonized_values(original, len(chain.main.model.features))
+    former = harmonized_table(original).values
     iterations = original.summary.get("iterations", {})
     values_digest = original.summary.get("values_digest", "")
     same = digest(original.environment) == outcome.document["environment_digest"]

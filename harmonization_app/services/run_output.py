@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import csv
 import io
-import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from harmonization_app.algorithms.base import Dataset, Finding, FloatArray, Result
+from harmonization_app.algorithms.base import Dataset, Finding, Result
 from harmonization_app.algorithms.model import ModelFiles
 from harmonization_app.diagnostics.feature_table import ROW_KEY_SEPARATOR, csv_line, number_cells
 from harmonization_app.models import HarmonizationRun, RunState
 from harmonization_app.offline.dataset_files import dataset_digest, plain_json, values_digest
+from harmonization_app.offline.tables import KEY_COLUMNS
 from hub.core.canonical import canonical_json
 
 __all__ = [
-    "KEY_COLUMNS",
     "dataset_digest",
     "harmonized_csv",
     "plain_json",
-    "read_harmonized",
     "reasons",
     "refused",
     "values_digest",
     "zip_model",
 ]
 
-KEY_COLUMNS = ("subject", "visit", "batch", "harmonization_run", "harmonization_kind")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -47,13 +41,6 @@ def key_cells(run: HarmonizationRun, dataset: Dataset, index: int) -> list[str]:
     """Return what KEY_COLUMNS name of one row."""
     subject, _, visit = dataset.rows[index].partition(ROW_KEY_SEPARATOR)
     return [subject, visit, dataset.batches[index] or "", str(run.pk), run.kind]
-
-
-def read_harmonized(content: bytes, columns: int) -> FloatArray:
-    """Return the values [rows x columns] of a table made by `harmonized_csv`."""
-    rows = list(csv.reader(io.StringIO(content.decode())))[1:]
-    cells = [[float(cell) if cell else math.nan for cell in row[len(KEY_COLUMNS) :]] for row in rows]
-    return np.array(cells, dtype=np.float64).reshape(len(rows), columns)
 
 
 def zip_model(files: ModelFiles, identity: Mapping[str, str], calibration: ModelFiles | None = None) -> bytes:

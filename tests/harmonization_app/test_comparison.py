@@ -85,10 +85,10 @@ def test_the_difference_is_that_of_the_results(trial, people, features):
 
 
 def _values(run):
-    from harmonization_app.services.run_output import read_harmonized
+    from harmonization_app.offline.tables import read_harmonized
     from hub.core.storage.blobs import get_blob
 
-    return read_harmonized(get_blob(run.data_digest), 24)
+    return read_harmonized(get_blob(run.data_digest)).values
 
 
 def test_a_locked_plan_is_still_compared_but_post_hoc_and_never_primary(trial, people, features):
