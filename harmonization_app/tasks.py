@@ -36,6 +36,7 @@ def verify_algorithm(context: JobContext, *, version_id: str) -> None:
     soft_limit_s=6 * 3600,
     hard_limit_s=6 * 3600 + 60,
     on_failure=export_services.fail_export,
+    on_cancel=export_services.fail_export,
 )
 def export_trial(context: JobContext, *, export_id: str) -> None:
     export_services.execute_export(context, export_id=export_id)

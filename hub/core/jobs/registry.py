@@ -14,7 +14,7 @@ class JobKind:
     """How one kind of job runs. Limits are seconds.
 
     `on_failure` and `on_cancel` are told the arguments and the reason, so that what the job was for does not wait for
-    ever; a kind without `on_cancel` takes a cancellation as a failure.
+    ever; without `on_cancel` it waits, for a sweeper that brings it back.
     """
 
     name: str
@@ -47,7 +47,7 @@ def job(
 
     def declare(function: Callable[..., None]) -> Callable[..., None]:
         limits = (soft_limit_s, hard_limit_s, max_attempts)
-        _kinds[name] = JobKind(name, queue, function, *limits, on_failure, on_cancel or on_failure)
+        _kinds[name] = JobKind(name, queue, function, *limits, on_failure, on_cancel)
         return function
 
     return declare
