@@ -36,6 +36,7 @@ from harmonization_app.algorithms.empirical_bayes import (
 )
 from harmonization_app.algorithms.location_scale import LEAST_SCALE, pool_columns
 from harmonization_app.algorithms.model import Model
+from harmonization_app.algorithms.spread import without_spread
 from harmonization_app.diagnostics import gate
 from harmonization_app.diagnostics.wording import listed, stops
 
@@ -144,6 +145,8 @@ def _check(model: Model, scans: Dataset, batch: str) -> list[Finding]:
     known = replace(model, batches=(*model.batches, batch))
     missing = _takes_missing(model) and model.specification.missing_values == "allow"
     findings += gate.check_apply(known, scans, missing_values=missing)
+    if not stops(findings):
+        findings += without_spread(scans)
     if stops(findings):
         return findings
     return findings + _check_overlap(model, scans, batch) + _check_features(model, scans, batch)

@@ -95,6 +95,7 @@ class Combat(Algorithm):
         "harmonization_app.algorithms.model",
         "harmonization_app.algorithms.options",
         "harmonization_app.algorithms.specification",
+        "harmonization_app.algorithms.spread",
         "harmonization_app.algorithms.table",
         "harmonization_app.diagnostics.gate",
         "harmonization_app.diagnostics.gate_assumptions",

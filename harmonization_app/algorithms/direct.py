@@ -39,7 +39,6 @@ class DirectMethod(Algorithm):
         *Combat.source_modules,
         "harmonization_app.algorithms.direct",
         "harmonization_app.algorithms.opening",
-        "harmonization_app.algorithms.spread",
     )
 
     def validate(self, dataset: Dataset, specification: Specification) -> tuple[Finding, ...]:

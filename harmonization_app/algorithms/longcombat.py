@@ -121,7 +121,6 @@ class LongCombat(Algorithm):
         "harmonization_app.algorithms.longitudinal",
         "harmonization_app.algorithms.mixed_model",
         "harmonization_app.algorithms.opening",
-        "harmonization_app.algorithms.spread",
     )
 
     def parameters_schema(self) -> dict[str, Any]:

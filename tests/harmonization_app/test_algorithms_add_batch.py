@@ -257,3 +257,15 @@ def test_small_batches_are_added_with_a_warning(dataset) -> None:
 
     codes = [finding["code"] for finding in extended.facts["added_batches"][0]["findings"]]
     assert "small_batch" in codes
+
+
+@pytest.mark.parametrize("factor", [1e200, 1e-200])
+@pytest.mark.parametrize("name", ["combat", "combat-robust", "z-score", "global-scaling"])
+def test_a_batch_whose_spread_cannot_be_computed_is_refused(dataset, name, factor) -> None:
+    known, new = _parts(dataset)
+    model = ALGORITHMS[name].fit(known, Specification(eb=False))
+
+    with pytest.raises(HarmonizationRefused) as refusal:
+        add_batch(model, new.with_values(new.values * factor))
+
+    assert refusal.value.findings[-1].code == "spread_not_computable"
