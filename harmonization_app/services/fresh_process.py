@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -82,5 +83,6 @@ def _clear_abandoned() -> None:
     """Remove what a worker left that was killed in the middle."""
     limit = time.time() - _ABANDONED_S
     for path in root(AREA).iterdir():
-        if path.stat().st_mtime < limit:
-            shutil.rmtree(path, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another worker may have removed its own since it was listed
+            if path.stat().st_mtime < limit:
+                shutil.rmtree(path, ignore_errors=True)
