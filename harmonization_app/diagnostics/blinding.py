@@ -94,9 +94,8 @@ def _tells_arms(texts: Sequence[str | None], subjects: Sequence[str | None], arm
     """Return whether the levels determine the arm of every subject whose arm is known.
 
     A column with a level of its own for every subject (an identifier, a measured number) is not taken for an arm.
+    Raises ValueError where scans and subjects do not go together.
     """
-    if len(subjects) != len(texts):
-        return False
     known = {
         (text, subject)
         for text, subject in zip(texts, subjects, strict=True)

@@ -294,3 +294,8 @@ def test_covariates_that_tell_a_batch_together_are_named_and_balanced_ones_are_n
 
     assert found["covariates_tell_batch"].batches == ("c",)
     assert "covariates_tell_batch" not in _codes(dataset)
+
+
+def test_subjects_that_do_not_go_with_the_scans_are_no_proof_of_blinding() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        check_blinding({"colour": list("ab") * 5}, subjects=["S1"], arms={"S1": "active"})
