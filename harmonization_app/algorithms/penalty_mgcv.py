@@ -1,7 +1,7 @@
 """The penalties at which R's mgcv 1.8 stops: its starting values, its steps and its stopping rules.
 
 mgcv stops a search once a step changes the score little, so that its penalties lie near a least score, now and
-then at a local one, and depend on the units of the values in the last digits. A result that shall equal mgcv's
+then at a local one, and depend on the units of the values. A result that shall equal mgcv's
 must take the same steps: for GCV those of Wood, J Am Stat Assoc 99:673 (2004), for REML those of Wood, J R Stat
 Soc B 73:3 (2011), with the constants of mgcv 1.8-41. Held against mgcv itself: on a published case (34 features, both
 criteria) the logarithms of all penalties agree within 1e-9; on 300 simulated features of 1,000 scans and 20 batches
