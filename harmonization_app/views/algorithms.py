@@ -17,6 +17,7 @@ from harmonization_app.permissions import administers_algorithms, verifies_algor
 from harmonization_app.selectors import algorithm as selectors
 from harmonization_app.services import algorithm as services
 from harmonization_app.views.pages import signature_of
+from harmonization_app.views.parameter_meanings import with_meanings
 from hub.core.accounts.second_factor import has_second_factor
 from hub.core.errors import NotFound
 from hub.core.models import Job
@@ -110,9 +111,11 @@ def _context(request: HttpRequest, row: AlgorithmVersion) -> dict[str, Any]:
     return {
         "version": row,
         "algorithm": algorithm,
-        "description": selectors.description_of(algorithm) if algorithm else [],
+        "description": [text.replace("`", "") for text in selectors.description_of(algorithm)]
+        if algorithm
+        else [],
         "capabilities": selectors.capabilities_of(algorithm) if algorithm else [],
-        "parameters": selectors.parameter_rows(schema),
+        "parameters": with_meanings(selectors.parameter_rows(schema)),
         "signatures": selectors.signatures_of(row),
         "versions": AlgorithmVersion.objects.filter(algorithm=row.algorithm),
         "job": last if last is not None and not last.is_final else None,

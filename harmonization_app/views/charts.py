@@ -229,5 +229,5 @@ def value_axis(name: str, gap: int = 28) -> Options:
 
 def rows_axis(names: Sequence[str]) -> Options:
     """Return an axis that names every row, the first on top."""
-    label = {"interval": 0, "width": 190, "overflow": "truncate"}
+    label = {"interval": 0, "width": 240, "overflow": "truncate"}
     return {"type": "category", "data": list(names), "inverse": True, "axisLabel": label}

@@ -2,8 +2,9 @@
 // Colours named "tone:good" and the like follow the theme.
 const drawn = new Map();
 const NARROW_PX = 480;
-const NARROW_NAME_PX = 120;
-const CHARACTER_PX = 6.5;
+const NARROW_NAMES = { width: 130, overflow: "break", fontSize: 10, lineHeight: 11 };
+const NARROW_TITLE_PX = 10;
+const CHARACTER_PX = 7.5;
 
 function tone(name) {
   const variable = name === "surface" ? "--hub-surface" : `--tone-${name}`;
@@ -19,15 +20,21 @@ function resolve(value) {
   return value;
 }
 
-// On a phone row names leave room for the data, the axis shows fewer numbers, and a legend scrolls.
+// On a phone the names of rows and axes take a second line, an axis shows fewer numbers, and a legend scrolls.
 function fitted(options, width) {
   if (width >= NARROW_PX) return options;
-  const label = (axis) => ({ ...axis.axisLabel, hideOverlap: axis.type === "value" });
-  const short = (axis) => (axis.type === "category" ? { ...label(axis), width: NARROW_NAME_PX, overflow: "truncate" } : label(axis));
-  const axis = (given) =>
-    ({ ...given, axisLabel: short(given), splitNumber: 3, nameTextStyle: { width: width - 60, overflow: "truncate" } });
+  const label = (given, name) => {
+    if (given.type !== "category") return { ...given.axisLabel, hideOverlap: given.type === "value" };
+    return name === "yAxis" ? { ...given.axisLabel, ...NARROW_NAMES } : { ...given.axisLabel, interval: "auto", hideOverlap: true };
+  };
+  const title = { width: width - 160, overflow: "break", fontSize: NARROW_TITLE_PX, lineHeight: NARROW_TITLE_PX + 1 };
   const fit = { ...options };
-  for (const name of ["xAxis", "yAxis"]) if (options[name] && !Array.isArray(options[name])) fit[name] = axis(options[name]);
+  for (const name of ["xAxis", "yAxis"]) {
+    const given = options[name];
+    if (!given || Array.isArray(given)) continue;
+    fit[name] = { ...given, axisLabel: label(given, name), splitNumber: 3, ...(given.name && { nameTextStyle: title }) };
+  }
+  if (options.xAxis?.name && options.grid) fit.grid = { ...options.grid, bottom: options.grid.bottom + NARROW_TITLE_PX };
   if (options.legend) fit.legend = { ...options.legend, type: "scroll" };
   return fit;
 }
