@@ -8,6 +8,12 @@ from dataclasses import replace
 from harmonization_app.selectors.algorithm import ParameterRow
 
 MEANINGS = {
+    "covariates": "effects to preserve",
+    "eb": "shrink the batch effects by empirical Bayes over features",
+    "parametric": "normal and inverse gamma priors; otherwise the empirical ones",
+    "mean_only": "correct the mean and leave the scale",
+    "features": "features to harmonize, in this order; empty: all",
+    "pools": "features that share priors",
     "reference_batch": "batch left unchanged, to which the others are brought",
     "subject": "column that names the subject of each scan",
     "time": "column with the time of each scan",

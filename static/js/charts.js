@@ -25,9 +25,9 @@ function fitted(options, width) {
   if (width >= NARROW_PX) return options;
   const label = (given, name) => {
     if (given.type !== "category") return { ...given.axisLabel, hideOverlap: given.type === "value" };
-    return name === "yAxis" ? { ...given.axisLabel, ...NARROW_NAMES } : { ...given.axisLabel, interval: "auto", hideOverlap: true };
+    return name === "yAxis" ? { ...given.axisLabel, ...NARROW_NAMES } : { ...given.axisLabel, interval: 2 };
   };
-  const title = { width: width - 160, overflow: "break", fontSize: NARROW_TITLE_PX, lineHeight: NARROW_TITLE_PX + 1 };
+  const title = { width: width - 200, overflow: "break", fontSize: NARROW_TITLE_PX, lineHeight: NARROW_TITLE_PX + 1 };
   const fit = { ...options };
   for (const name of ["xAxis", "yAxis"]) {
     const given = options[name];
