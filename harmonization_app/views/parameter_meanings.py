@@ -8,6 +8,10 @@ from dataclasses import replace
 from harmonization_app.selectors.algorithm import ParameterRow
 
 MEANINGS = {
+    "options.steps": "steps of the empirical Bayes iteration",
+    "missing_values": "empty cells of features",
+    "unusable_features": "features a batch lacks: stop, or leave as they are",
+    "duplicate_values": "rows whose values are all equal to another row's",
     "covariates": "effects to preserve",
     "eb": "shrink the batch effects by empirical Bayes over features",
     "parametric": "normal and inverse gamma priors; otherwise the empirical ones",
