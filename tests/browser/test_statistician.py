@@ -311,3 +311,22 @@ def test_a_frozen_model_is_applied_from_the_page_of_its_run(world: World, visito
             name.split("/", 1)[-1] if name.startswith("harmonization") else name
             for name in package.namelist()
         }
+
+
+def test_a_batch_that_was_refused_is_not_told_as_added(world: World, visitor: Visitor) -> None:
+    page = visitor.page
+    visitor.log_in(world.statistician.username)
+    visitor.open(world.path(f"runs/{world.primary.pk}/"))
+
+    page.get_by_label("New batch, as the feature set names it").fill("nowhere")
+    page.get_by_label("Reason", exact=True).fill("A new scanner")
+    page.get_by_role("button", name="Add the batch").click()
+    run = HarmonizationRun.objects.get(mode="add_batch")
+    _carry_out(run)
+    visitor.open(world.path(f"runs/{run.pk}/"))
+
+    run.refresh_from_db()
+    assert run.state == "refused"
+    expect(page.locator(".primary-banner")).to_contain_text("To add batch nowhere")
+    expect(page.get_by_text("That did not happen")).to_be_visible()
+    expect(page.get_by_role("link", name="Import the scans of that batch alone")).to_be_visible()
