@@ -160,7 +160,7 @@ def _left_out(stability: Stability) -> list[Evidence]:
 def _in_sample(before: BatchSummary, after: BatchSummary) -> Evidence:
     sentence = (
         f"On the fitted scans themselves batch differs in {before.mean_effect} of {before.tested} features before and "
-        f"{after.mean_effect} after (FDR 5 %). This proves nothing: it would look so whatever the method did."
+        f"{after.mean_effect} after (FDR 5 %). This proves nothing: the method was fitted on these very scans."
     )
     return Evidence(
         "in_sample",

@@ -157,6 +157,10 @@ _LABELS = {
     "duplicate_values": "Rows with equal values",
     "maximum_condition": "Largest condition number",
     "seed": "Seed",
+    "subject": "Column of the subject",
+    "time": "Column of the time",
+    "batch_variables": "Batch variables in order",
+    "options": "Options of the method",
 }
 
 
@@ -168,7 +172,7 @@ def _in_words(name: str, value: Any) -> str:
         return ", ".join(f"{str(key).replace('_', ' ')} {item}" for key, item in value.items()) or "none"
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
-    return str(value).replace("_", " ")
+    return "none" if value is None else str(value).replace("_", " ")
 
 
 def _covariates(items: Any) -> str:

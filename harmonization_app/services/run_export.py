@@ -61,9 +61,9 @@ The package was signed with the hub's public key
 
     {key}
 
-Compare it with the one that the hub's operator made known in another way (rerun.py --public-key HEX does that). Whoever
-can rewrite this package can rewrite its programs too: where that matters, run `rerun.py --verify-only` with rerun.py and
-source/ taken from a package, or an installation, that you trust.
+Compare it with the one that the hub's operator made known in another way (rerun.py --public-key HEX does that).
+Whoever can rewrite this package can rewrite its programs too: where that matters, run `rerun.py --verify-only` with
+rerun.py and source/ taken from a package, or an installation, that you trust.
 
 manifest.json           every file with its SHA-256, the run, its kind and its digests; signed by the hub
 plan.json               the plan's document as it ran; plan_record.json its version, state and digest

@@ -148,16 +148,17 @@ class _Concern:
             return []
         rows = tuple(found)
         shown = listed([f"{row} ({reason})" for row, reason in found.items()])
+        counted = "1 row" if len(rows) == 1 else f"{len(rows)} rows"
         if policy is None:
             message = (
-                f"{len(rows)} rows have images that {self.what}: {shown}. The plan does not say what becomes of them: "
+                f"{counted} with images that {self.what}: {shown}. The plan does not say what becomes of them: "
                 f'write "image_rows": {{"{self.key}": "exclude"}} or {{"{self.key}": "keep"}}.'
             )
             return [Finding(f"{self.code}_unplanned", "stop", message, rows=rows)]
         if policy == "keep":
-            message = f"{len(rows)} rows stay in as planned although their images {self.what}: {shown}."
+            message = f"Kept as planned: {counted} whose images {self.what}: {shown}."
             return [Finding(f"{self.code}_kept", "warn", message, rows=rows)]
-        message = f"{len(rows)} rows are left out as planned because their images {self.what}: {shown}."
+        message = f"Left out as planned: {counted} whose images {self.what}: {shown}."
         return [Finding(f"{self.code}_excluded", "info", message, rows=rows)]
 
 

@@ -56,3 +56,8 @@ def job(
 def kind_named(name: str) -> JobKind:
     """Return the kind; raises KeyError for an unknown name."""
     return _kinds[name]
+
+
+def kind_if_known(name: str) -> JobKind | None:
+    """Return the kind; None for a name that this version of the hub does not have."""
+    return _kinds.get(name)

@@ -20,7 +20,7 @@ from hub.core.api.request_context import origin
 from hub.core.errors import Conflict, HubError, StorageFull
 from hub.core.jobs.heartbeat import Heartbeat, JobContext
 from hub.core.jobs.models import Job, JobState
-from hub.core.jobs.registry import kind_named
+from hub.core.jobs.registry import kind_if_known, kind_named
 
 log = structlog.get_logger(__name__)
 
@@ -157,9 +157,9 @@ def _end_cancelled(row: Job) -> None:
 
 
 def _tell_cancelled(row: Job) -> None:
-    """Give what the job was for its final state too."""
-    definition = kind_named(row.kind)
-    if definition.on_cancel is not None:
+    """Give what the job was for its final state too; a job left by another version of the hub has nothing to tell."""
+    definition = kind_if_known(row.kind)
+    if definition is not None and definition.on_cancel is not None:
         definition.on_cancel(row.arguments, CANCELLED)
 
 
