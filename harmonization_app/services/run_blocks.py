@@ -183,9 +183,8 @@ def help_run(context: JobContext, *, run_id: str, stage: Stage) -> None:
         do = partial(_statistics if stage == STATISTICS else _correct, shared)
         with one_blas_thread():
             _work(shared, stage, do, lambda: context.progress(0.5, f"helping with {stage}"), leads=False)
-    except OSError:
-        if folder.exists():
-            raise
+    except FileNotFoundError:
+        return  # the leader has cleared the folder, or is about to: the stage is over
 
 
 def _work(
