@@ -60,15 +60,17 @@ def as_hub_error(error: Exception) -> HubError | None:
         problem.http_status = error.status_code
         problem.title = str(error.default_detail)
         return problem
-    if isinstance(error, (OperationalError, InterfaceError)) or _lost_connection(error):
+    if database_is_lost(error):
         return Unavailable(
             "The database cannot be reached now. Nothing was changed; try again in a few seconds."
         )
     return _guard_refusal(error)
 
 
-def _lost_connection(error: Exception) -> bool:
-    """Whether a database error of another kind came of a connection that broke under the request."""
+def database_is_lost(error: BaseException) -> bool:
+    """Return whether an error says that the database cannot be reached, or came of a connection that broke."""
+    if isinstance(error, (OperationalError, InterfaceError)):
+        return True
     raw = connection.connection
     return isinstance(error, DatabaseFailure) and (raw is None or bool(raw.closed))
 

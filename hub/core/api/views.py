@@ -6,16 +6,20 @@ import hashlib
 import json
 from typing import Any
 
-from django.db import IntegrityError, transaction
+import structlog
+from django.db import Error as DatabaseFailure
+from django.db import IntegrityError, connection, transaction
 from rest_framework import viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from hub.core.api.idempotency_models import IdempotencyRecord
 from hub.core.api.permissions import LoggedIn
-from hub.core.api.problems import PROBLEM_JSON
+from hub.core.api.problems import PROBLEM_JSON, database_is_lost
 from hub.core.canonical import digest
 from hub.core.errors import Conflict, InvalidInput
+
+log = structlog.get_logger(__name__)
 
 
 class HubViewSet(viewsets.GenericViewSet):
@@ -78,13 +82,30 @@ class HubViewSet(viewsets.GenericViewSet):
         response = super().finalize_response(request, response, *args, **kwargs)
         record: IdempotencyRecord | None = getattr(self, "_idempotency", None)
         if record is not None and record.status is None:
-            if response.status_code < 500:
-                record.status = response.status_code
-                record.body = _plain(response)
-                record.save(update_fields=["status", "body"])
-            else:
-                record.delete()
+            _settle_safely(record, response)
         return response
+
+
+def _settle_safely(record: IdempotencyRecord, response: Response) -> None:
+    """Keep the answer under its key. The request is answered as it ended, also where the database is lost by now."""
+    try:
+        _settle(record, response)
+    except DatabaseFailure as error:
+        if not database_is_lost(error):
+            raise
+        connection.close()
+        try:
+            _settle(record, response)
+        except DatabaseFailure as again:
+            log.warning("idempotency.not_settled", error=type(again).__name__)
+
+
+def _settle(record: IdempotencyRecord, response: Response) -> None:
+    if response.status_code >= 500:
+        IdempotencyRecord.objects.filter(pk=record.pk).delete()
+        return
+    record.status, record.body = response.status_code, _plain(response)
+    record.save(update_fields=["status", "body"])
 
 
 class _Repeated(Exception):
