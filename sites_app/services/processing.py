@@ -113,14 +113,21 @@ def _process_once(upload_id: UUID, progress: Progress) -> None:
         known_instances=lambda uid: stored_originals(submission.site_id, uid),
         progress=progress,
     )
-    committed = False
     try:
         sorter.run(received_files(upload))
         store_names(upload_id, sorter.names)
+    except BaseException:
+        sorter.discard()
+        raise
+    try:
         committed = _commit(submission.pk, upload_id, profile.pk, sorter)
-    finally:
-        if not committed:
-            sorter.discard()
+    except _Outdated:
+        # Our own refusal proves that there are no rows; after anything else, a connection lost at the
+        # commit above all, the janitor removes files without rows.
+        sorter.discard()
+        raise
+    if not committed:
+        sorter.discard()
     remove_spool_file(upload_id)
 
 

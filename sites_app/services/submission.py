@@ -31,6 +31,7 @@ from sites_app.models.submission import TRANSITIONS
 from sites_app.permissions import UPLOADERS, require_role
 from sites_app.selectors.submission import file_counts
 from sites_app.services.receipt import issue_receipt
+from sites_app.services.scanner import lock_scanners
 from sites_app.services.series import observe, receive_series
 from sites_app.services.withdrawal import withdraw_received
 
@@ -125,6 +126,7 @@ def finish_submission(*, submission_id: UUID) -> bool:
             .values_list("pk", flat=True)
         )
         observations = {series_id: observe(series_id, submission) for series_id in ids}
+        lock_scanners(submission=submission, observations=observations.values())
         if submission.state == SubmissionState.RECEIVED:
             transition(submission, SubmissionState.PROCESSING, actor=None)
         for series_id, observation in observations.items():

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 from uuid import UUID
 
-from django.db import IntegrityError, InterfaceError, OperationalError, transaction
+from django.db import IntegrityError, transaction
 from python_multipart.multipart import parse_options_header
 
 from hub.core.audit.services import record
 from hub.core.canonical import digest
-from hub.core.errors import Conflict, InvalidInput, UnsupportedContent
+from hub.core.errors import Conflict, HubError, InvalidInput, UnsupportedContent
 from hub.core.ids import uuid7
 from hub.core.jobs.services import enqueue
 from hub.core.storage.blobs import require_free_space
@@ -84,10 +84,9 @@ def receive_upload(*, actor: Any, submission: Submission, body: RequestBody) -> 
         if any(file.name for file in files):
             store_names(upload_id, [file.name for file in files])
         stored = _register(actor, submission, upload)
-    except (OperationalError, InterfaceError):
-        # Whether the row is there cannot be known now: the janitor removes a file without a row.
-        raise
-    except BaseException:
+    except HubError:
+        # Only a refusal of our own proves that there is no row; after anything else, a connection lost at
+        # the commit above all, the janitor removes a file without a row.
         _forget(upload_id)
         raise
     if stored.pk != upload_id:

@@ -13,7 +13,7 @@ from datetime import timedelta
 
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
-from django.db import connection
+from django.db import DatabaseError, connection
 from django.utils import timezone
 
 from hub.core.audit.models import AuditEvent
@@ -368,6 +368,27 @@ def test_a_crash_at_any_step_loses_and_doubles_nothing(receiving, monkeypatch, m
     assert all(read_instance(row)[:4] == bytes(4) for row in Instance.objects.all())
     processing.process_upload(upload_id=upload)
     assert AuditEvent.objects.filter(action="submission.accepted").count() == 1
+
+
+def test_a_connection_lost_at_the_commit_removes_nothing_that_may_be_referred_to(receiving, monkeypatch):
+    real = processing._commit
+
+    def committing(*arguments):  # type: ignore[no-untyped-def]
+        assert real(*arguments)
+        raise DatabaseError("server closed the connection unexpectedly")
+
+    submission = receiving.open()
+    receiving.send(submission, zipped(simulate_mr(**SMALL).files), "application/zip")
+    receiving.complete(submission)
+    upload = Upload.objects.get().pk
+    with monkeypatch.context() as patch:
+        patch.setattr(processing, "_commit", committing)
+        with pytest.raises(DatabaseError):
+            processing.process_upload(upload_id=upload)
+    processing.process_upload(upload_id=upload)
+
+    assert receiving.read(submission)["state"] == "accepted"
+    assert all(read_instance(row)[:4] == bytes(4) for row in Instance.objects.all())
 
 
 def test_an_upload_that_always_fails_ends_in_quarantine(

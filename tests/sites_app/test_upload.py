@@ -7,8 +7,9 @@ import hashlib
 import os
 from io import BytesIO
 
+import psycopg2
 import pytest
-from django.db import OperationalError
+from django.db import connection
 from rest_framework.test import APIClient
 
 from hub.core.errors import InvalidInput
@@ -186,9 +187,11 @@ def test_uploads_stop_before_the_disk_is_full(receiving, settings):
     assert receiving.send(submission, b"content").status_code == 507
 
 
-def test_a_lost_database_is_answered_503_and_the_file_left_for_the_janitor(receiving, monkeypatch):
+@pytest.mark.parametrize("said_by", [psycopg2.OperationalError, psycopg2.DatabaseError])
+def test_a_lost_database_is_answered_503_and_the_file_left_for_the_janitor(receiving, monkeypatch, said_by):
     def lost(*_, **__):  # type: ignore[no-untyped-def]
-        raise OperationalError("server closed the connection unexpectedly")
+        with connection.wrap_database_errors:
+            raise said_by("server closed the connection unexpectedly")
 
     submission = receiving.open()
     monkeypatch.setattr("sites_app.services.upload.enqueue_processing", lost)

@@ -6,12 +6,12 @@ from typing import Any
 
 import structlog
 from django.core.exceptions import PermissionDenied, RequestDataTooBig
-from django.db import DataError, IntegrityError, InterfaceError, InternalError, OperationalError, connection
-from django.db import Error as DatabaseFailure
+from django.db import DataError, IntegrityError, InternalError
 from django.http import Http404
 from rest_framework import exceptions, status
 from rest_framework.response import Response
 
+from hub.core.database import connection_lost
 from hub.core.errors import (
     Conflict,
     HubError,
@@ -60,19 +60,11 @@ def as_hub_error(error: Exception) -> HubError | None:
         problem.http_status = error.status_code
         problem.title = str(error.default_detail)
         return problem
-    if database_is_lost(error):
+    if connection_lost(error):
         return Unavailable(
             "The database cannot be reached now. Nothing was changed; try again in a few seconds."
         )
     return _guard_refusal(error)
-
-
-def database_is_lost(error: BaseException) -> bool:
-    """Return whether an error says that the database cannot be reached, or came of a connection that broke."""
-    if isinstance(error, (OperationalError, InterfaceError)):
-        return True
-    raw = connection.connection
-    return isinstance(error, DatabaseFailure) and (raw is None or bool(raw.closed))
 
 
 def _guard_refusal(error: Exception) -> HubError | None:

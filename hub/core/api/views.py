@@ -15,8 +15,9 @@ from rest_framework.response import Response
 
 from hub.core.api.idempotency_models import IdempotencyRecord
 from hub.core.api.permissions import LoggedIn
-from hub.core.api.problems import PROBLEM_JSON, database_is_lost
+from hub.core.api.problems import PROBLEM_JSON
 from hub.core.canonical import digest
+from hub.core.database import connection_lost
 from hub.core.errors import Conflict, InvalidInput
 
 log = structlog.get_logger(__name__)
@@ -91,7 +92,7 @@ def _settle_safely(record: IdempotencyRecord, response: Response) -> None:
     try:
         _settle(record, response)
     except DatabaseFailure as error:
-        if not database_is_lost(error):
+        if not connection_lost(error):
             raise
         connection.close()
         try:

@@ -11,12 +11,13 @@ from uuid import UUID
 import structlog
 from celery import current_app
 from celery.exceptions import SoftTimeLimitExceeded
-from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
+from django.db import DatabaseError, InterfaceError, connection, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerError
 
 from hub.core.api.request_context import origin
+from hub.core.database import connection_lost
 from hub.core.errors import Conflict, HubError, StorageFull
 from hub.core.jobs.heartbeat import Heartbeat, JobContext
 from hub.core.jobs.models import Job, JobState
@@ -32,7 +33,6 @@ _UNPUBLISHED_AFTER = timedelta(seconds=3)
 # A full disk or a lost database is not the job's fault: such an attempt does not count, up to this many in all.
 MOST_ATTEMPTS = 100
 CANCELLED = "Cancelled on request."
-_NOT_ITS_FAULT = (StorageFull, OperationalError, InterfaceError, ConnectionError)
 
 
 class JobCancelled(Exception):
@@ -104,22 +104,27 @@ def run(job_id: str) -> None:
             definition.function(context, **row.arguments)
     except JobCancelled:
         _end_cancelled(row)
-    except _NOT_ITS_FAULT as error:
-        log.warning("job.interrupted", error=type(error).__name__)
-        _interrupt(row, error)
-    except HubError as error:
-        _fail(row, error.detail)
     except SoftTimeLimitExceeded:
         _fail(row, f"Stopped after {definition.soft_limit_s} s, the time limit of this kind of job.")
     except Exception as error:
-        log.exception("job.error", error=type(error).__name__)
-        _retry_or_fail(
-            row, f"Internal error ({type(error).__name__}). The log of job {row.pk} has the details."
-        )
+        _after_error(row, error)
     else:
         _finish(row, JobState.SUCCEEDED, "")
     finally:
         structlog.contextvars.clear_contextvars()
+
+
+def _after_error(row: Job, error: Exception) -> None:
+    if isinstance(error, (StorageFull, ConnectionError)) or connection_lost(error):
+        log.warning("job.interrupted", error=type(error).__name__)
+        _interrupt(row, error)
+    elif isinstance(error, HubError):
+        _fail(row, error.detail)
+    else:
+        log.exception("job.error", error=type(error).__name__)
+        _retry_or_fail(
+            row, f"Internal error ({type(error).__name__}). The log of job {row.pk} has the details."
+        )
 
 
 def _claim(job_id: str) -> Job | None:
