@@ -1,10 +1,14 @@
 """Error pages and error answers outside of views, in the same words."""
 
+import sys
 from typing import Any
 
+from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
+from hub.core.api.problems import RETRY_AFTER_S, as_hub_error
+from hub.core.database import connection_lost
 from hub.core.errors import HubError, NotAllowed, NotFound
 
 
@@ -24,6 +28,14 @@ def not_allowed(request: HttpRequest, exception: Any = None) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
+    """Answer what nothing else has: 503 where the database went away before the view, else 500."""
+    raised = sys.exc_info()[1]
+    if isinstance(raised, Exception) and connection_lost(raised) and (lost := as_hub_error(raised)):
+        # The page must not ask the database who is looking at it.
+        request.user = AnonymousUser()
+        response = _answer(request, lost)
+        response["Retry-After"] = RETRY_AFTER_S
+        return response
     error = HubError(
         "Something failed in the hub. Nothing was half-written. The log has the details under the request id"
         " in the X-Request-ID header; tell the administrator.",

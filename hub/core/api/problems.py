@@ -25,6 +25,7 @@ from hub.core.errors import (
 
 log = structlog.get_logger(__name__)
 PROBLEM_JSON = "application/problem+json"
+RETRY_AFTER_S = "5"
 
 
 def problem_response(error: Exception, context: dict[str, Any]) -> Response | None:
@@ -37,7 +38,7 @@ def problem_response(error: Exception, context: dict[str, Any]) -> Response | No
     if problem.http_status == status.HTTP_401_UNAUTHORIZED:
         response["WWW-Authenticate"] = "Token"
     if problem.http_status == status.HTTP_503_SERVICE_UNAVAILABLE:
-        response["Retry-After"] = "5"
+        response["Retry-After"] = RETRY_AFTER_S
     return response
 
 
