@@ -11,6 +11,7 @@ from pathlib import Path
 from hub.launcher.binaries import npm_command
 from hub.launcher.console import LauncherError, say
 from hub.launcher.layout import Layout
+from hub.launcher.processes import guarded
 
 # Source maps travel too: the hashing static storage refuses a file whose map is missing.
 VENDOR_FILES = {
@@ -64,7 +65,12 @@ def _run_npm(layout: Layout) -> None:
     environment = os.environ | {"PATH": f"{Path(command[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     arguments = ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     answer = subprocess.run(
-        [*command, *arguments], cwd=layout.root, env=environment, capture_output=True, text=True, check=False
+        guarded([*command, *arguments]),
+        cwd=layout.root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if answer.returncode != 0:
         reason = (answer.stderr or answer.stdout).strip()[-600:]

@@ -68,7 +68,7 @@ def await_ready(layout: Layout, supervisor: Supervisor) -> None:
         if supervisor.deaths() >= _DEATHS_BEFORE_GIVING_UP:
             break
         supervisor.pause()
-    failing = max(supervisor.children, key=lambda child: child.deaths_in_a_row).spec
+    failing = max(supervisor.children, key=lambda child: child.deaths).spec
     raise LauncherError(
         f"The hub does not become ready ({answer or 'no answer'}). The end of "
         f"{failing.log}: {log_tail(failing.log)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -57,7 +58,8 @@ class Layout:
     def make_folders(self) -> None:
         """Create the state folders.
 
-        Raises LauncherError when the disk is full or its permissions refuse."""
+        Raises LauncherError when they belong to somebody else, the disk is full or its permissions refuse."""
+        self.require_own()
         try:
             for folder in (
                 self.var,
@@ -82,6 +84,26 @@ class Layout:
                 f"The disk of {self.var} is full: {free / 1e6:.0f} MB are free and the hub needs at least "
                 f"{FREE_SPACE_NEEDED_BYTES / 1e6:.0f} MB. Free space, or name another place with VAR=/some/folder."
             )
+
+    def require_own(self) -> None:
+        """Raise LauncherError where another user made this state: half of its files would change hands."""
+        try:
+            owner = self.run.stat().st_uid
+        except OSError:
+            return
+        if owner != os.geteuid():
+            raise LauncherError(
+                f"The state in {self.var} belongs to {_user_name(owner)}, and you are "
+                f"{_user_name(os.geteuid())}. Start as {_user_name(owner)}, or name another folder with "
+                "VAR=/some/folder."
+            )
+
+
+def _user_name(number: int) -> str:
+    try:
+        return f"user {pwd.getpwuid(number).pw_name}"
+    except KeyError:
+        return f"user number {number}"
 
 
 def short_socket_folder(preferred: Path) -> Path:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from hub.launcher import postgres, redis
 from hub.launcher.console import LauncherError, say
@@ -59,6 +60,15 @@ def _start(layout: Layout, sockets: Path, supervisor: Supervisor, throwaway: boo
     return Services(supervisor, hub_environment(layout, sockets))
 
 
+def require_unused(layout: Layout) -> None:
+    """Raise LauncherError when a launcher uses this VAR now; nothing is made or taken."""
+    lock = layout.run / "launcher.lock"
+    if os.access(lock, os.R_OK):
+        with lock.open(encoding="ascii") as stream:
+            if not _try_lock(stream.fileno()):
+                raise _in_use(layout, stream)
+
+
 def stop(layout: Layout) -> None:
     """End the launcher that uses this VAR, or what a killed one left behind.
 
@@ -67,6 +77,7 @@ def stop(layout: Layout) -> None:
     if not lock.exists():
         say("Nothing was running.")
         return
+    layout.require_own()
     with lock.open("r+", encoding="ascii") as stream:
         if _try_lock(stream.fileno()):
             if not end_recorded(layout.run / "processes.json"):
@@ -87,15 +98,19 @@ def _sole_user(layout: Layout) -> Iterator[None]:
     with (layout.run / "launcher.lock").open("a+", encoding="ascii") as stream:
         if not _try_lock(stream.fileno()):
             stream.seek(0)
-            holder = stream.read().strip() or "unknown"
-            raise LauncherError(
-                f"A hub already uses {layout.var} (process {holder}). End it with make stop, or name another "
-                "folder with VAR= and another port with PORT=."
-            )
+            raise _in_use(layout, stream)
         stream.truncate(0)
         stream.write(f"{os.getpid()}\n")
         stream.flush()
         yield
+
+
+def _in_use(layout: Layout, lock: TextIO) -> LauncherError:
+    holder = lock.read().strip() or "unknown"
+    return LauncherError(
+        f"A hub already uses {layout.var} (process {holder}). End it with make stop, or name another "
+        "folder with VAR= and another port with PORT=."
+    )
 
 
 def _try_lock(descriptor: int) -> bool:

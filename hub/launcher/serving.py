@@ -11,7 +11,7 @@ from hub.launcher import demonstration, setup, system_packages
 from hub.launcher.console import LauncherError, last_words, say, warn
 from hub.launcher.hub_processes import await_ready, hub_processes
 from hub.launcher.layout import Layout
-from hub.launcher.services import Services, running_services
+from hub.launcher.services import Services, require_unused, running_services
 
 # Type comments in these htmx extensions look like imports of a missing file to the hashing static storage.
 UNUSED_STATIC = ("--ignore=hx-sse-*", "--ignore=hx-ws-*")
@@ -100,6 +100,7 @@ def collect_static(layout: Layout, environment: dict[str, str]) -> None:
 
 @contextmanager
 def _running_hub(layout: Layout) -> Iterator[Services]:
+    require_unused(layout)
     require_free_port(layout.port)
     setup.install(layout)
     if not system_packages.offer_pango():

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hub.launcher.assets import install_assets
 from hub.launcher.console import LauncherError, Progress, say
 from hub.launcher.layout import Layout
+from hub.launcher.processes import guarded
 
 FREE_SPACE_NEEDED_BYTES = 3 * 1024**3
 
@@ -23,10 +27,11 @@ def install(layout: Layout, with_tests: bool = False) -> None:
     lists = [layout.root / "requirements.txt"]
     if with_tests:
         lists.append(layout.root / "tests" / "requirements.txt")
-    _make_venv(layout)
-    for requirements in lists:
-        _install_packages(layout, requirements)
-    install_assets(layout)
+    with _alone_in(layout.root):
+        _make_venv(layout)
+        for requirements in lists:
+            _install_packages(layout, requirements)
+        install_assets(layout)
 
 
 def fingerprint(files: Iterable[Path], *extra: str) -> str:
@@ -46,6 +51,21 @@ def set_stamp(stamp: Path, wanted: str) -> None:
     """Remember that a step was done for this fingerprint."""
     stamp.parent.mkdir(parents=True, exist_ok=True)
     stamp.write_text(wanted, encoding="utf-8")
+
+
+@contextmanager
+def _alone_in(checkout: Path) -> Iterator[None]:
+    """Let one launcher at a time set a checkout up; the kernel frees the lock however its holder ends."""
+    descriptor = os.open(checkout, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"Another command is setting {checkout} up; waiting for it ...")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _make_venv(layout: Layout) -> None:
@@ -96,15 +116,22 @@ def _install_packages(layout: Layout, requirements: Path) -> None:
     lines = requirements.read_text(encoding="utf-8").splitlines()
     total = sum(1 for line in lines if line and not line[0].isspace() and not line.startswith(("#", "-")))
     say(f"Python packages of {requirements.relative_to(layout.root)}; the first time takes minutes ...")
-    _run_pip(layout, requirements, Progress("packages", total))
+    begun = stamp.with_name(f"{stamp.name}.begun")
+    # A package of which pip had written a part when it was killed looks installed to the next pip.
+    again = ["--force-reinstall"] if begun.exists() else []
+    set_stamp(begun, wanted)
+    _run_pip(layout, requirements, again, Progress("packages", total))
     set_stamp(stamp, wanted)
+    begun.unlink()
 
 
-def _run_pip(layout: Layout, requirements: Path, progress: Progress) -> None:
-    options = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
+def _run_pip(layout: Layout, requirements: Path, more_options: list[str], progress: Progress) -> None:
+    options = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off", *more_options]
     command = [str(layout.python), "-m", "pip", "install", *options, "-r", str(requirements)]
     said: list[str] = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as pip:
+    with subprocess.Popen(
+        guarded(command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as pip:
         try:
             for line in pip.stdout or ():
                 said.append(line)

@@ -55,3 +55,14 @@ def test_a_full_disk_is_explained(folder: Path, monkeypatch: pytest.MonkeyPatch)
 
     with pytest.raises(LauncherError, match=r"disk of .* is full: \d+ MB are free .* VAR="):
         Layout(folder, folder / "var", 8000).make_folders()
+
+
+def test_the_state_of_another_user_is_left_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = Layout(folder, folder / "var", 8000)
+    layout.make_folders()
+    monkeypatch.setattr("hub.launcher.layout.os.geteuid", lambda: os.getuid() + 4321)
+
+    with pytest.raises(
+        LauncherError, match=r"belongs to user .*, and you are user number \d+\. Start as .* VAR="
+    ):
+        layout.make_folders()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hub.launcher import processes
 from hub.launcher.processes import ProcessSpec, StopRequested, Supervisor, end_recorded
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,6 +91,25 @@ def test_a_process_that_keeps_dying_is_restarted_more_and_more_slowly(
     assert "family ended (exit status 3); it starts again in 0.5 s." in said
     assert "it starts again in 1.0 s." in said
     assert "it starts again in 2.0 s." in said
+
+
+def test_a_process_that_ran_well_for_a_while_is_started_again_at_once(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "HEALTHY_AFTER_S", 1.0)
+    lives = "import pathlib, time; log = pathlib.Path('lives'); log.open('a').write('x'); "
+    third_is_long = "time.sleep(1.5 if len(log.read_text()) == 3 else 0); raise SystemExit(3)"
+    with Supervisor(folder / "record") as supervisor:
+        supervisor.start(_spec(folder, lives + third_is_long))
+        while supervisor.deaths() < 4:
+            supervisor.pause()
+
+    delays = [line.split("starts again in ")[1].split()[0] for line in capsys.readouterr().err.splitlines()]
+    assert delays == ["0.5", "1.0", "0.5", "1.0"]
+
+
+def test_a_database_killed_once_a_minute_is_not_kept_waiting() -> None:
+    assert processes.HEALTHY_AFTER_S < 60 - processes.LONGEST_RESTART_DELAY_S
 
 
 def test_leaving_the_block_ends_every_process_and_its_children(folder: Path) -> None:

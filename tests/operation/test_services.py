@@ -99,6 +99,18 @@ def test_a_second_launcher_on_the_same_state_is_refused(services: Services) -> N
             pytest.fail("two launchers share one state")
 
 
+def test_a_second_start_names_the_first_rather_than_its_port(services: Services) -> None:
+    var = Path(services.environment["HUB_STORAGE_ROOT"]).parent
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        command = [*LAUNCHER, f"--var={var}", f"--port={taken.getsockname()[1]}", "serve"]
+        answer = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+
+    assert answer.returncode == 1
+    assert answer.stderr.startswith(f"error: A hub already uses {var} (process {os.getpid()}). End it with")
+
+
 def test_a_taken_port_is_named_with_the_remedy() -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
