@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import render
 from django.views.decorators.http import require_POST
 
 from harmonization_app.algorithms.registry import ALGORITHMS, get_algorithm
@@ -21,6 +20,7 @@ from harmonization_app.views.parameter_meanings import with_meanings
 from hub.core.accounts.second_factor import has_second_factor
 from hub.core.errors import NotFound
 from hub.core.models import Job
+from sites_app.views.trial_pages import done
 
 _VERIFY_JOB = "harmonization.verify_algorithm"
 
@@ -67,8 +67,7 @@ def algorithm_verification(request: HttpRequest, pk: UUID) -> HttpResponse:
 @login_required
 def algorithm_verify(request: HttpRequest, pk: UUID) -> HttpResponse:
     services.request_verification(actor=request.user, version=_get(pk))
-    messages.success(request, "The verification is queued. This page follows it.")
-    return redirect("algorithm", pk=pk)
+    return done(request, "The verification is queued. This page follows it.", "algorithm", pk)
 
 
 @require_POST
@@ -76,10 +75,10 @@ def algorithm_verify(request: HttpRequest, pk: UUID) -> HttpResponse:
 def algorithm_lock(request: HttpRequest, pk: UUID) -> HttpResponse:
     row = services.lock_algorithm(actor=request.user, version=_get(pk), **signature_of(request))
     if row.state == AlgorithmVersionState.LOCKED:
-        messages.success(request, f"{row} is locked and signed by two administrators.")
+        sentence = f"{row} is locked and signed by two administrators."
     else:
-        messages.success(request, f"Your signature of {row} is kept. Another administrator signs next.")
-    return redirect("algorithm", pk=pk)
+        sentence = f"Your signature of {row} is kept. Another administrator signs next."
+    return done(request, sentence, "algorithm", pk)
 
 
 @require_POST
@@ -88,8 +87,7 @@ def algorithm_retire(request: HttpRequest, pk: UUID) -> HttpResponse:
     row = services.retire_algorithm(
         actor=request.user, version=_get(pk), reason=request.POST.get("reason", "")
     )
-    messages.success(request, f"{row} is retired. Plans that name it keep it.")
-    return redirect("algorithm", pk=pk)
+    return done(request, f"{row} is retired. Plans that name it keep it.", "algorithm", pk)
 
 
 def _get(pk: UUID) -> AlgorithmVersion:

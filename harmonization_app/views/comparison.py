@@ -7,17 +7,16 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import render
 from django.urls import reverse
 
 from harmonization_app.models import FeatureSet, HarmonizationPlan, HarmonizationRun
 from harmonization_app.selectors import comparison as selectors
-from harmonization_app.selectors.feature_set import visible_feature_sets
 from harmonization_app.selectors.plan import differing_rows, grouped, visible_plans
 from harmonization_app.selectors.run import visible_runs
 from harmonization_app.services import comparison as services
 from harmonization_app.views.comparison_charts import held_out_comparison
-from harmonization_app.views.pages import PAGE, harmonization_page, may
+from harmonization_app.views.pages import go_to, harmonization_page, may, offered_feature_sets
 from hub.core.errors import InvalidInput, NotFound
 from sites_app.models import Trial
 from sites_app.views.trial_pages import get_visible
@@ -33,7 +32,7 @@ def plan_compare(request: HttpRequest, trial: Trial) -> HttpResponse:
     if not ids:
         context |= {
             "plans": _choices(request, trial),
-            "feature_sets": visible_feature_sets(request.user, trial)[:PAGE],
+            **offered_feature_sets(request, trial),
             "label": services.why_exploratory(trial),
             "wanted": request.GET.get("plan", ""),
             "fewest": services.FEWEST,
@@ -68,7 +67,7 @@ def _start(request: HttpRequest, trial: Trial) -> HttpResponse:
     runs = services.start_comparison(actor=request.user, feature_set=features, candidates=candidates)
     messages.success(request, f"{len(runs)} exploratory runs are queued. This page follows them.")
     address = reverse("plan-compare", args=[trial.code])
-    return redirect(f"{address}?runs={','.join(str(run.pk) for run in runs)}")
+    return go_to(request, f"{address}?runs={','.join(str(run.pk) for run in runs)}")
 
 
 def _choices(request: HttpRequest, trial: Trial) -> list[dict[str, Any]]:

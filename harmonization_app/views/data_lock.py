@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from django.conf import settings
-from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import render
 from django.urls import NoReverseMatch, reverse
 from django.views.decorators.http import require_POST
 
@@ -17,6 +16,7 @@ from harmonization_app.views.pages import harmonization_page, may, signature_of
 from hub.core.canonical import canonical_json
 from hub.core.errors import InvalidInput, NotFound
 from sites_app.models import Trial
+from sites_app.views.trial_pages import done
 
 # Where each condition is met; a page that another app does not offer has no link.
 _PAGES = {
@@ -55,8 +55,8 @@ def data_lock(request: HttpRequest, trial: Trial) -> HttpResponse:
 def freeze(request: HttpRequest, trial: Trial) -> HttpResponse:
     row = services.open_data_lock(actor=request.user, trial=trial)
     services.freeze(actor=request.user, data_lock=row, reason=request.POST.get("reason", ""))
-    messages.success(request, "The trial is frozen: no new data from now on. Deviations and queries go on.")
-    return redirect("data-lock", trial_code=trial.code)
+    sentence = "The trial is frozen: no new data from now on. Deviations and queries go on."
+    return done(request, sentence, "data-lock", trial.code)
 
 
 @require_POST
@@ -65,8 +65,7 @@ def unfreeze(request: HttpRequest, trial: Trial) -> HttpResponse:
     services.unfreeze(
         actor=request.user, data_lock=_get(request, trial), reason=request.POST.get("reason", "")
     )
-    messages.success(request, "The freeze has ended: new data are accepted again.")
-    return redirect("data-lock", trial_code=trial.code)
+    return done(request, "The freeze has ended: new data are accepted again.", "data-lock", trial.code)
 
 
 @require_POST
@@ -78,8 +77,8 @@ def lock(request: HttpRequest, trial: Trial) -> HttpResponse:
             errors=[{"field": "confirmation", "message": "is not the code of the trial"}],
         )
     services.lock_data(actor=request.user, data_lock=_get(request, trial), **signature_of(request))
-    messages.success(request, "The data are locked. Nothing of this trial changes any more.")
-    return redirect("data-lock", trial_code=trial.code)
+    sentence = "The data are locked. Nothing of this trial changes any more."
+    return done(request, sentence, "data-lock", trial.code)
 
 
 @harmonization_page

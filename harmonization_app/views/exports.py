@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import render
 from django.views.decorators.http import require_POST
 
 from harmonization_app.selectors.export import exports_of
 from harmonization_app.services import export as services
 from harmonization_app.views.pages import harmonization_page
 from sites_app.models import Trial
+from sites_app.views.trial_pages import done
 
 
 @require_POST
@@ -20,8 +20,8 @@ from sites_app.models import Trial
 def export_start(request: HttpRequest, trial: Trial) -> HttpResponse:
     with_images = request.POST.get("include_images") == "yes"
     services.start_export(actor=request.user, trial=trial, include_images=with_images)
-    messages.success(request, "The export is queued. It is listed here with its progress.")
-    return redirect("data-lock", trial_code=trial.code)
+    sentence = "The export is queued. It is listed here with its progress."
+    return done(request, sentence, "data-lock", trial.code)
 
 
 @harmonization_page

@@ -6,24 +6,21 @@ from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
-from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import redirect, render
-from django.urls import reverse
+from django.shortcuts import render
 from django.views.decorators.http import require_POST
-from django_htmx.http import HttpResponseClientRedirect
 
 from harmonization_app.models import FeatureSet
 from harmonization_app.selectors import feature_set as selectors
 from harmonization_app.services import feature_set as services
 from harmonization_app.views.charts import distribution_chart, profile_chart
-from harmonization_app.views.pages import PAGE, harmonization_page, is_htmx, json_object, may, picker
+from harmonization_app.views.pages import PAGE, harmonization_page, json_object, may, picker
 from harmonization_app.views.table_answer import Answer, feature_set_answer
 from hub.core.csv_export import csv_response
 from hub.core.errors import InvalidInput
 from sites_app.models import Trial
-from sites_app.views.trial_pages import get_visible
+from sites_app.views.trial_pages import done, get_visible
 
 _COLUMNS = ("name", "origin", "rows", "columns", "missing", "digest", "created_at", "id")
 COLUMNS = 100
@@ -84,9 +81,7 @@ def feature_set_from_metrics(request: HttpRequest, trial: Trial) -> HttpResponse
 
 
 def _to(request: HttpRequest, row: FeatureSet, sentence: str) -> HttpResponse:
-    messages.success(request, sentence)
-    address = reverse("feature-set", args=[row.trial.code, row.pk])
-    return HttpResponseClientRedirect(address) if is_htmx(request) else redirect(address)
+    return done(request, sentence, "feature-set", row.trial.code, row.pk)
 
 
 @harmonization_page

@@ -6,12 +6,16 @@ import json
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
+from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.urls import reverse
+from django_htmx.http import HttpResponseClientRedirect
 
 from harmonization_app.models import FeatureSet
 from harmonization_app.permissions import ANALYSTS, LOCKERS, READERS
+from harmonization_app.selectors.feature_set import visible_feature_sets
 from hub.core.accounts.second_factor import has_second_factor
 from hub.core.errors import InvalidInput, NotAllowed
 from sites_app.models import Membership, Trial
@@ -59,8 +63,32 @@ def picker(request: HttpRequest, feature_set: FeatureSet, chosen: str) -> dict[s
     }
 
 
-def is_htmx(request: HttpRequest) -> bool:
-    return bool(getattr(request, "htmx", False))
+def offered_feature_sets(request: HttpRequest, trial: Trial) -> dict[str, Any]:
+    """Return the newest feature sets to choose from and which is chosen: that of ?feature_set=, else the newest.
+
+    The one that the address names is offered however old it is; one that cannot be seen is as if it were not named.
+    """
+    rows = visible_feature_sets(request.user, trial)
+    offered = list(rows[:PAGE])
+    wanted = request.GET.get("feature_set", "")
+    chosen = next((row for row in offered if str(row.pk) == wanted), None)
+    if chosen is None and (key := as_uuid(wanted)) and (older := rows.filter(pk=key).first()):
+        chosen = older
+        offered.append(older)
+    return {"feature_sets": offered, "chosen_set": chosen or next(iter(offered), None)}
+
+
+def as_uuid(text: Any) -> UUID | None:
+    """Return the id that `text` is, or None."""
+    try:
+        return UUID(str(text))
+    except ValueError:
+        return None
+
+
+def go_to(request: HttpRequest, address: str) -> HttpResponse:
+    """Go on to a page of the hub, for a form sent by the browser or by htmx."""
+    return HttpResponseClientRedirect(address) if getattr(request, "htmx", False) else redirect(address)
 
 
 def signature_of(request: HttpRequest) -> dict[str, str]:

@@ -6,10 +6,9 @@ import json
 from typing import Any
 from uuid import UUID
 
-from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import render
 from django.views.decorators.http import require_POST
 
 from harmonization_app.algorithms.registry import ALGORITHMS, describe
@@ -17,14 +16,22 @@ from harmonization_app.diagnostics.wording import stops
 from harmonization_app.models import FeatureSet, HarmonizationPlan
 from harmonization_app.plan_document import SCHEMA_NAME
 from harmonization_app.selectors import plan as selectors
-from harmonization_app.selectors.feature_set import choices_of, visible_feature_sets
+from harmonization_app.selectors.feature_set import choices_of
 from harmonization_app.services import plan as services
-from harmonization_app.views.pages import PAGE, harmonization_page, json_object, may, signature_of
+from harmonization_app.views.pages import (
+    PAGE,
+    as_uuid,
+    harmonization_page,
+    json_object,
+    may,
+    offered_feature_sets,
+    signature_of,
+)
 from hub.core.csv_export import csv_response
 from hub.core.errors import HubError
 from qc_app.models import VersionState
 from sites_app.models import Trial
-from sites_app.views.trial_pages import get_visible
+from sites_app.views.trial_pages import done, get_visible
 
 _COLUMNS = ("name", "version", "title", "state", "digest", "locked_at", "id")
 
@@ -51,7 +58,7 @@ def plan_new(request: HttpRequest, trial: Trial) -> HttpResponse:
     """An empty editor; its POST stores the draft."""
     if request.method == "POST":
         return _store(request, trial)
-    return _editor(request, trial, _empty_document(request, trial), None)
+    return _editor(request, trial, None)
 
 
 @harmonization_page
@@ -59,7 +66,7 @@ def plan_edit(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
     plan = _get(request, trial, pk)
     if request.method == "POST":
         return _store(request, trial)
-    return _editor(request, trial, plan.document, plan)
+    return _editor(request, trial, plan)
 
 
 @harmonization_page
@@ -71,7 +78,7 @@ def plan_detail(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
         "changes": selectors.changes_since(plan),
         "versions": HarmonizationPlan.objects.filter(trial=trial, name=plan.name),
         "document": json.dumps(plan.document, indent=2, ensure_ascii=False),
-        "feature_sets": visible_feature_sets(request.user, trial),
+        **offered_feature_sets(request, trial),
         "runs": plan.runs.select_related("feature_set")[:10],
         "may": may(request, trial),
     }
@@ -84,10 +91,10 @@ def plan_gate(request: HttpRequest, trial: Trial) -> HttpResponse:
     """What the gate says of the document in the editor, or of a stored plan; answers a fragment."""
     try:
         features = get_visible(
-            FeatureSet.objects, request.user, pk=_uuid(request.POST.get("feature_set")), trial=trial
+            FeatureSet.objects, request.user, pk=as_uuid(request.POST.get("feature_set")), trial=trial
         )
         if request.POST.get("plan"):
-            document = _get(request, trial, _uuid(request.POST["plan"])).document
+            document = _get(request, trial, as_uuid(request.POST["plan"])).document
         else:
             document = json_object(request.POST.get("document", ""), "The plan")
         findings = services.check_document(
@@ -109,8 +116,8 @@ def plan_gate(request: HttpRequest, trial: Trial) -> HttpResponse:
 @harmonization_page
 def plan_lock(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
     plan = services.lock_plan(actor=request.user, plan=_get(request, trial, pk), **signature_of(request))
-    messages.success(request, f"{plan} is locked and signed. Runs under it are primary until data lock.")
-    return redirect("plan", trial_code=trial.code, pk=pk)
+    sentence = f"{plan} is locked and signed. Runs under it are primary until data lock."
+    return done(request, sentence, "plan", trial.code, pk)
 
 
 @require_POST
@@ -119,28 +126,24 @@ def plan_amend(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
     draft = services.amend_plan(
         actor=request.user, plan=_get(request, trial, pk), reason=request.POST.get("reason", "")
     )
-    messages.success(
-        request, f"Version {draft.version} is a draft. Version {draft.version - 1} stays in force."
-    )
-    return redirect("plan-edit", trial_code=trial.code, pk=draft.pk)
+    sentence = f"Version {draft.version} is a draft. Version {draft.version - 1} stays in force."
+    return done(request, sentence, "plan-edit", trial.code, draft.pk)
 
 
 def _store(request: HttpRequest, trial: Trial) -> HttpResponse:
     document = json_object(request.POST.get("document", ""), "The plan")
     plan = services.save_draft(actor=request.user, trial=trial, document=document)
-    messages.success(request, f"The draft of {plan.title} is stored.")
-    return redirect("plan", trial_code=trial.code, pk=plan.pk)
+    return done(request, f"The draft of {plan.title} is stored.", "plan", trial.code, plan.pk)
 
 
-def _editor(
-    request: HttpRequest, trial: Trial, document: dict[str, Any], plan: HarmonizationPlan | None
-) -> HttpResponse:
-    feature_sets = list(visible_feature_sets(request.user, trial)[:PAGE])
+def _editor(request: HttpRequest, trial: Trial, plan: HarmonizationPlan | None) -> HttpResponse:
+    offered = offered_feature_sets(request, trial)
+    document = plan.document if plan else _empty_document(offered["chosen_set"])
     context = {
         "plan": plan,
+        **offered,
         "document": json.dumps(document, indent=2, ensure_ascii=False),
-        "feature_sets": feature_sets,
-        "choices": [choices_of(row) for row in feature_sets],
+        "choices": [choices_of(row) for row in offered["feature_sets"]],
         "methods": [describe(name) for name in ALGORITHMS],
         # Stands for the chosen set in the address of its features, which the page's script fills in.
         "nobody": UUID(int=0),
@@ -149,13 +152,12 @@ def _editor(
     return render(request, "harmonization/plan_edit.html", context)
 
 
-def _empty_document(request: HttpRequest, trial: Trial) -> dict[str, Any]:
-    """Return a document with the feature set's own batch column, covariates and pools filled in."""
-    newest = visible_feature_sets(request.user, trial).first()
-    columns = choices_of(newest)["columns"] if newest else {}
+def _empty_document(feature_set: FeatureSet | None) -> dict[str, Any]:
+    """Return a document with the feature set's own batch column and covariates filled in."""
+    columns = choices_of(feature_set)["columns"] if feature_set else {}
     covariates = [
         {key: item[key] for key in ("name", "kind", "reference") if item.get(key)}
-        for item in (newest.covariates if newest else [])
+        for item in (feature_set.covariates if feature_set else [])
         if item.get("kind")
     ]
     return {
@@ -166,13 +168,6 @@ def _empty_document(request: HttpRequest, trial: Trial) -> dict[str, Any]:
         "batch": "batch" if "batch" in columns else next(iter(columns), ""),
         "parameters": {"covariates": covariates, "eb": True, "parametric": True},
     }
-
-
-def _uuid(text: Any) -> UUID | None:
-    try:
-        return UUID(str(text))
-    except ValueError:
-        return None
 
 
 def _get(request: HttpRequest, trial: Trial, pk: UUID | None) -> Any:

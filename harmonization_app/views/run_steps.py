@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from django.shortcuts import redirect
 from django.views.decorators.http import require_POST
 
 from harmonization_app.algorithms.combat import Combat
@@ -21,7 +19,7 @@ from harmonization_app.views.pages import PAGE, harmonization_page
 from hub.core.errors import InvalidInput
 from sites_app.api.raw import streamed
 from sites_app.models import Trial
-from sites_app.views.trial_pages import get_visible
+from sites_app.views.trial_pages import done, get_visible
 
 
 @require_POST
@@ -30,10 +28,8 @@ def run_apply(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
     row = services.apply_model(
         actor=request.user, run=_get(request, trial, pk), feature_set=_features(request, trial)
     )
-    messages.success(
-        request, "The frozen model is applied to the other feature set. This page follows the run."
-    )
-    return redirect("run", trial_code=trial.code, pk=row.pk)
+    sentence = "The frozen model is applied to the other feature set. This page follows the run."
+    return done(request, sentence, "run", trial.code, row.pk)
 
 
 @require_POST
@@ -46,10 +42,8 @@ def run_add_batch(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
         batch=request.POST.get("batch", ""),
         reason=request.POST.get("reason", ""),
     )
-    messages.success(
-        request, f"The batch {row.added_batch} is added to the model. This page follows the run."
-    )
-    return redirect("run", trial_code=trial.code, pk=row.pk)
+    sentence = f"The batch {row.added_batch} is added to the model. This page follows the run."
+    return done(request, sentence, "run", trial.code, row.pk)
 
 
 @harmonization_page

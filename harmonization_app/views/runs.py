@@ -5,19 +5,17 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import render
 from django.views.decorators.http import require_POST
 
 from harmonization_app.models import FeatureSet, HarmonizationPlan, HarmonizationRun, RunState
 from harmonization_app.selectors import run as selectors
-from harmonization_app.selectors.feature_set import visible_feature_sets
 from harmonization_app.selectors.plan import grouped, specification_rows, visible_plans
 from harmonization_app.services import run as services
 from harmonization_app.services.run import load_diagnostics
-from harmonization_app.views.pages import PAGE, harmonization_page, may
+from harmonization_app.views.pages import PAGE, as_uuid, harmonization_page, may, offered_feature_sets
 from harmonization_app.views.report_answer import report_answer
 from harmonization_app.views.run_sections import covariate, look_at, sections
 from harmonization_app.views.run_steps import steps_offered
@@ -26,7 +24,7 @@ from hub.core.csv_export import csv_response
 from hub.core.errors import NotFound
 from hub.core.storage.blobs import get_blob
 from sites_app.models import LockState, Trial
-from sites_app.views.trial_pages import get_visible
+from sites_app.views.trial_pages import done, get_visible
 
 _COLUMNS = (
     "id",
@@ -57,8 +55,8 @@ def run_list(request: HttpRequest, trial: Trial) -> HttpResponse:
         "kind": kind,
         "state_chosen": state,
         "plans": visible_plans(request.user, trial).exclude(state="superseded"),
-        "feature_sets": visible_feature_sets(request.user, trial),
-        "wanted": {key: request.GET.get(key, "") for key in ("plan", "feature_set")},
+        **offered_feature_sets(request, trial),
+        "wanted": request.GET.get("plan", ""),
         "data_locked": trial.lock_state == LockState.LOCKED,
         "may": may(request, trial),
     }
@@ -70,12 +68,11 @@ def run_list(request: HttpRequest, trial: Trial) -> HttpResponse:
 def run_start(request: HttpRequest, trial: Trial) -> HttpResponse:
     find = {"trial": trial}
     features = get_visible(
-        FeatureSet.objects, request.user, pk=_uuid(request.POST.get("feature_set")), **find
+        FeatureSet.objects, request.user, pk=as_uuid(request.POST.get("feature_set")), **find
     )
-    plan = get_visible(HarmonizationPlan.objects, request.user, pk=_uuid(request.POST.get("plan")), **find)
+    plan = get_visible(HarmonizationPlan.objects, request.user, pk=as_uuid(request.POST.get("plan")), **find)
     row = services.start_run(actor=request.user, feature_set=features, plan=plan)
-    messages.success(request, f"The {row.kind} run is queued. This page follows it.")
-    return redirect("run", trial_code=trial.code, pk=row.pk)
+    return done(request, f"The {row.kind} run is queued. This page follows it.", "run", trial.code, row.pk)
 
 
 @harmonization_page
@@ -143,18 +140,15 @@ def run_report(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
 @harmonization_page
 def run_rerun(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
     row = services.rerun(actor=request.user, run=_get(request, trial, pk))
-    messages.success(
-        request, "The run is repeated from its stored inputs; this page will show whether it is equal."
-    )
-    return redirect("run", trial_code=trial.code, pk=row.pk)
+    sentence = "The run is repeated from its stored inputs; this page will show whether it is equal."
+    return done(request, sentence, "run", trial.code, row.pk)
 
 
 @require_POST
 @harmonization_page
 def run_cancel(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
     services.cancel_run(actor=request.user, run=_get(request, trial, pk))
-    messages.success(request, "The run is cancelled.")
-    return redirect("run", trial_code=trial.code, pk=pk)
+    return done(request, "The run is cancelled.", "run", trial.code, pk)
 
 
 def _download(digest: str, content_type: str, name: str) -> HttpResponse:
@@ -163,13 +157,6 @@ def _download(digest: str, content_type: str, name: str) -> HttpResponse:
     response = HttpResponse(get_blob(digest), content_type=content_type)
     response["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
-
-
-def _uuid(text: Any) -> UUID | None:
-    try:
-        return UUID(str(text))
-    except ValueError:
-        return None
 
 
 def _get(request: HttpRequest, trial: Trial, pk: UUID) -> Any:

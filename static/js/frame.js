@@ -17,6 +17,23 @@ document.addEventListener("click", (event) => {
   }
 });
 
+// Back in history keeps what was typed into the form; the link itself would open it anew.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("[data-back]");
+  if (!link || history.length < 2 || link.href !== document.referrer) return;
+  event.preventDefault();
+  history.back();
+});
+
+// A choice that belongs in the page's address, so that a reload or a shared link keeps it.
+document.addEventListener("change", (event) => {
+  const name = event.target.dataset?.remember;
+  if (!name) return;
+  const address = new URL(location.href);
+  address.searchParams.set(name, event.target.value);
+  history.replaceState(history.state, "", address);
+});
+
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") rail?.classList.remove("is-open");
 });

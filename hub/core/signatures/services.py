@@ -55,7 +55,8 @@ def prove_identity(*, actor: Any, password: str, otp: str = "") -> ProvenIdentit
         if request is not None:
             user_login_failed.send(sender=__name__, credentials=credentials, request=request)
         raise SignatureRefused(
-            "The password (or one-time code) is not right. Enter the password of your own account to sign."
+            "The password (or one-time code) is not right. Enter the password of your own account to sign.",
+            errors=[{"field": "password", "message": "The password or the one-time code is not right."}],
         )
     return ProvenIdentity(actor=actor, second_factor=second_factor)
 

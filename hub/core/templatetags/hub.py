@@ -7,6 +7,7 @@ from typing import Any
 from django import template
 from django.templatetags.static import static
 from django.utils.html import format_html
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.safestring import mark_safe
 
 from hub.core.states import label_of, style_of
@@ -61,6 +62,18 @@ def number(value: Any) -> str:
 @register.filter
 def item(mapping: Any, key: Any) -> Any:
     return mapping.get(key) if hasattr(mapping, "get") else None
+
+
+@register.simple_tag(takes_context=True)
+def came_from(context: dict[str, Any]) -> str:
+    """Return the page of this hub that the request came from; empty where it is unknown or this very page."""
+    request = context.get("request")
+    if request is None:
+        return ""
+    address = str(request.META.get("HTTP_REFERER", ""))
+    is_own = url_has_allowed_host_and_scheme(address, {request.get_host()}, require_https=request.is_secure())
+    is_same = request.method == "GET" and address == request.build_absolute_uri()
+    return address if is_own and not is_same else ""
 
 
 @register.simple_tag(takes_context=True)
