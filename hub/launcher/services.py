@@ -18,6 +18,7 @@ from hub.launcher.console import LauncherError, say
 from hub.launcher.environment import hub_environment
 from hub.launcher.layout import Layout, short_socket_folder
 from hub.launcher.processes import Supervisor, end_recorded
+from hub.launcher.running_hub import announce, withdraw
 
 STOP_SECONDS = 90.0
 
@@ -43,8 +44,11 @@ def running_services(layout: Layout, throwaway: bool = False) -> Iterator[Servic
         sockets.chmod(0o711 if os.geteuid() == 0 else 0o700)
         try:
             with Supervisor(layout.run / "processes.json") as supervisor:
-                yield _start(layout, sockets, supervisor, throwaway)
+                running = _start(layout, sockets, supervisor, throwaway)
+                announce(layout, running.environment)
+                yield running
         finally:
+            withdraw(layout)
             if sockets != layout.run:
                 shutil.rmtree(sockets, ignore_errors=True)
 

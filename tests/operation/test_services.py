@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -109,6 +110,49 @@ def test_a_second_start_names_the_first_rather_than_its_port(services: Services)
 
     assert answer.returncode == 1
     assert answer.stderr.startswith(f"error: A hub already uses {var} (process {os.getpid()}). End it with")
+
+
+def _manage(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run manage.py as a person does at a terminal: nothing of the hub in the environment."""
+    bare = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    command = [sys.executable, "manage.py", *words]
+    return subprocess.run(
+        command, cwd=REPOSITORY, env=bare | environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_manage_reaches_the_hub_that_runs_from_this_state_with_the_rights_of_the_hub(
+    services: Services,
+) -> None:
+    var = Path(services.environment["HUB_STORAGE_ROOT"]).parent
+    told = var / "run" / "environment.json"
+
+    answer = _manage("showmigrations", "sessions", VAR=str(var))
+
+    assert (answer.returncode, answer.stdout) == (0, "sessions\n [ ] 0001_initial\n"), answer.stderr
+    assert told.stat().st_mode & 0o777 == 0o600
+    assert json.loads(told.read_text())["HUB_DATABASE_URL"] == services.environment["HUB_DATABASE_URL"]
+    assert "HUB_OWNER_DATABASE_URL" not in told.read_text()
+
+
+def test_manage_leaves_the_database_that_the_caller_names(services: Services) -> None:
+    var = Path(services.environment["HUB_STORAGE_ROOT"]).parent
+
+    answer = _manage(
+        "showmigrations", VAR=str(var), HUB_DATABASE_URL="postgres://hub_app@/%2Fnowhere/hub"
+    )  # fmt: skip
+
+    assert answer.returncode == 2
+    assert "/nowhere" in answer.stderr
+
+
+@pytest.mark.parametrize("command", ["verify_audit", "showmigrations"])
+def test_manage_without_a_hub_says_what_to_start(folder: Path, command: str) -> None:
+    answer = _manage(command, VAR=str(folder), HUB_DATABASE_URL="postgres://hub_app@/%2Fnowhere/hub")
+
+    assert answer.returncode == 2
+    assert answer.stderr.startswith("error: the database cannot be used: ")
+    assert answer.stderr.endswith("or set HUB_DATABASE_URL.\n") and "Traceback" not in answer.stderr
 
 
 def test_a_taken_port_is_named_with_the_remedy() -> None:
