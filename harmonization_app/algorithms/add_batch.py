@@ -13,10 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from harmonization_app.algorithms.base import (
     Dataset,
@@ -26,7 +25,7 @@ from harmonization_app.algorithms.base import (
     require_no_stops,
     without_rows,
 )
-from harmonization_app.algorithms.design import as_numbers, merged_labels, select_features
+from harmonization_app.algorithms.design import as_numbers, merged_labels, pool_columns, select_features
 from harmonization_app.algorithms.empirical_bayes import (
     BatchMoments,
     estimate_prior,
@@ -34,9 +33,10 @@ from harmonization_app.algorithms.empirical_bayes import (
     shrink_nonparametric,
     shrink_parametric,
 )
-from harmonization_app.algorithms.location_scale import LEAST_SCALE, pool_columns
+from harmonization_app.algorithms.location_scale import LEAST_SCALE
 from harmonization_app.algorithms.model import Model
 from harmonization_app.algorithms.spread import without_spread
+from harmonization_app.algorithms.table import Labels
 from harmonization_app.diagnostics import gate
 from harmonization_app.diagnostics.wording import listed, stops
 
@@ -189,8 +189,7 @@ def _check_overlap(model: Model, scans: Dataset, batch: str) -> list[Finding]:
 
 def _check_features(model: Model, scans: Dataset, batch: str) -> list[Finding]:
     """Return stops for features that the model corrects and the batch does not show: too few scans, or one value."""
-    left_out = _left_out(model)
-    kept = np.array([name not in left_out for name in scans.features])
+    kept = model.corrected
     seen = ~np.isnan(scans.values)
     short = kept & (seen.sum(axis=0) < model.specification.minimum_scans)
     lowest = np.where(seen, scans.values, np.inf).min(axis=0)
@@ -220,10 +219,6 @@ def _takes_missing(model: Model) -> bool:
     return get_algorithm(model.algorithm).capabilities.missing_values
 
 
-def _left_out(model: Model) -> set[str]:
-    return {name for code in ("constant", "unusable") for name in model.flags.get(code, ())}
-
-
 def _extend_location_scale(model: Model, scans: Dataset, batch: str) -> Model:
     from harmonization_app.algorithms.combat import Combat
     from harmonization_app.algorithms.registry import get_algorithm
@@ -233,23 +228,17 @@ def _extend_location_scale(model: Model, scans: Dataset, batch: str) -> Model:
     arrays = model.arrays
     covariates = (algorithm.covariate_columns(model, scans) - arrays["centre"]) / arrays["scale"]
     fitted = arrays["grand_mean"] + covariates @ arrays["coefficients"]
-    own = _estimates(model, (scans.values - fitted) / np.sqrt(arrays["pooled_variance"]), batch)
-    return replace(
-        model,
-        batches=(*model.batches, batch),
-        batch_sizes=(*model.batch_sizes, len(scans.rows)),
-        arrays=_appended(arrays, own["rows"], own["priors"]),
-        iterations={
-            pool: {**steps, **own["steps"].get(pool, {})} for pool, steps in model.iterations.items()
-        },
+    rows, priors, steps = _estimates(
+        model, (scans.values - fitted) / np.sqrt(arrays["pooled_variance"]), batch
     )
+    return model.with_batch(batch, len(scans.rows), rows, priors, steps)
 
 
-def _estimates(model: Model, standard: FloatArray, batch: str) -> dict[str, Any]:
-    """Return the new batch's rows of the model's arrays, its priors by pool and its steps."""
-    specification = model.specification
-    left_out = _left_out(model)
-    usable = np.array([name not in left_out for name in model.features])
+def _estimates(
+    model: Model, standard: FloatArray, batch: str
+) -> tuple[dict[str, FloatArray], FloatArray, dict[str, int]]:
+    """Return the new batch's rows of the model's arrays, its priors [pools x 4] and its steps by pool."""
+    specification, usable = model.specification, model.corrected
     seen = ~np.isnan(standard)
     counts = seen.sum(axis=0).astype(np.float64)
     shift = np.where(seen, standard, 0.0).sum(axis=0) / np.maximum(counts, 1.0)
@@ -257,9 +246,8 @@ def _estimates(model: Model, standard: FloatArray, batch: str) -> dict[str, Any]
     scale = np.ones_like(shift) if specification.mean_only else squares / np.maximum(counts - 1.0, 1.0)
     shift, scale = np.where(usable, shift, 0.0), np.where(usable & (scale > LEAST_SCALE), scale, 1.0)
     own_shift, own_scale = shift.copy(), scale.copy()
-    table = Dataset(np.empty((0, len(model.features))), model.features, (), (), {}, model.units)
     priors, steps = [], {}
-    for pool, columns in pool_columns(table, specification, usable).items():
+    for pool, columns in pool_columns(Labels(model.features, (), ()), specification, usable).items():
         priors.append([np.nan] * 4)
         if not specification.eb or not columns.size:
             continue
@@ -273,7 +261,7 @@ def _estimates(model: Model, standard: FloatArray, batch: str) -> dict[str, Any]
             own_shift[columns] = shrink_mean_only(moments, prior)
         else:
             own_shift[columns], own_scale[columns], taken = shrink_parametric(batch, moments, prior)
-        steps[pool] = {batch: taken}
+        steps[pool] = taken
     if specification.mean_only:
         own_scale[:] = 1.0
     rows = {
@@ -283,10 +271,4 @@ def _estimates(model: Model, standard: FloatArray, batch: str) -> dict[str, Any]
         "delta_star": own_scale,
         "counts": counts,
     }
-    return {"rows": rows, "priors": np.array(priors), "steps": steps}
-
-
-def _appended(arrays: Any, rows: dict[str, FloatArray], priors: FloatArray) -> dict[str, npt.NDArray[Any]]:
-    extended = {name: np.vstack([arrays[name], row]) for name, row in rows.items()}
-    extended["priors"] = np.concatenate([arrays["priors"], priors[:, None, :]], axis=1)
-    return {**arrays, **extended}
+    return rows, np.array(priors), steps

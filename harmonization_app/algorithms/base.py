@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+Arrays = Mapping[str, npt.NDArray[Any]]
 Severity = Literal["stop", "warn", "info"]
 CovariateValue = str | float | int | None
 
@@ -162,14 +164,14 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a method can do, for the page that offers it."""
+    """What a method can do, for the page that offers it; what is not named it cannot."""
 
-    missing_values: bool
-    reference_batch: bool
-    train_apply: bool
-    nonparametric: bool
-    mean_only: bool
-    without_eb: bool
+    missing_values: bool = False
+    reference_batch: bool = False
+    train_apply: bool = False
+    nonparametric: bool = False
+    mean_only: bool = False
+    without_eb: bool = False
     longitudinal: bool = False
     new_batch: bool = False
 

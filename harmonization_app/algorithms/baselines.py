@@ -8,13 +8,12 @@ scanner's.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from harmonization_app.algorithms.base import (
+    Arrays,
     Capabilities,
     Dataset,
     Finding,
@@ -22,23 +21,16 @@ from harmonization_app.algorithms.base import (
     HarmonizationRefused,
     IntArray,
 )
-from harmonization_app.algorithms.design import feature_positions
-from harmonization_app.algorithms.direct import WITHOUT_EB, DirectMethod, usable_features
+from harmonization_app.algorithms.design import Design, pool_columns
+from harmonization_app.algorithms.direct import DirectMethod, usable_features, without_eb
 from harmonization_app.algorithms.model import Model
+from harmonization_app.algorithms.opening import flagged
 from harmonization_app.algorithms.specification import Specification, method_schema
 from harmonization_app.diagnostics.wording import listed
 
 LEAST_PROFILE = 3
 LARGEST_SIZE_RATIO = 1e5
-_CAPABILITIES = Capabilities(
-    missing_values=True,
-    reference_batch=False,
-    train_apply=True,
-    nonparametric=False,
-    mean_only=False,
-    without_eb=True,
-    new_batch=True,
-)
+_CAPABILITIES = Capabilities(missing_values=True, train_apply=True, without_eb=True, new_batch=True)
 
 
 class GlobalScaling(DirectMethod):
@@ -73,14 +65,14 @@ class GlobalScaling(DirectMethod):
     )
 
     def parameters_schema(self) -> dict[str, Any]:
-        schema = method_schema(fixed={name: value for name, value in WITHOUT_EB.items() if name != "pools"})
+        schema = method_schema(fixed=without_eb("pools"))
         schema["properties"]["covariates"] |= {"maxItems": 0}
         return schema
 
     def check(self, dataset: Dataset, specification: Specification) -> list[Finding]:
         """Stop where a pool mixes units, has fewer than three features, or a batch's profile does not follow."""
         findings = []
-        for pool, columns in _pools(dataset, specification).items():
+        for pool, columns in pool_columns(dataset, specification).items():
             units = sorted({dataset.units[i] for i in columns} - {""})
             if len(units) > 1:
                 message = (
@@ -95,24 +87,18 @@ class GlobalScaling(DirectMethod):
         return findings
 
     def learn(
-        self,
-        dataset: Dataset,
-        codes: IntArray,
-        batches: int,
-        specification: Specification,
-        options: Mapping[str, Any],
-    ) -> dict[str, npt.NDArray[Any]]:
-        usable = usable_features(dataset, codes, batches, specification)
-        profiles = np.ones((batches, len(usable)))
-        for batch in range(batches):
-            profiles[batch, usable] = np.nanmean(dataset.values[codes == batch][:, usable], axis=0)
+        self, dataset: Dataset, design: Design, specification: Specification, options: Mapping[str, Any]
+    ) -> Arrays:
+        usable = usable_features(dataset, design, specification)
+        profiles = np.ones((len(design.batches), len(usable)))
+        for batch, profile in enumerate(profiles):
+            profile[usable] = np.nanmean(dataset.values[design.codes == batch][:, usable], axis=0)
         common = profiles.mean(axis=0)
         slopes, offsets = np.ones_like(profiles), np.zeros_like(profiles)
-        for pool, whole in _pools(dataset, specification).items():
-            columns = whole[usable[whole]]
+        for pool, columns in pool_columns(dataset, specification, usable).items():
             _require_profile(pool, len(columns))
-            for batch in range(batches):
-                line = _line(common[columns], profiles[batch, columns])
+            for batch, profile in enumerate(profiles):
+                line = _line(common[columns], profile[columns])
                 slopes[batch, columns], offsets[batch, columns] = line
         _require_rising(slopes)
         return {"slope": slopes, "offset": offsets, "common_profile": common, "usable": usable}
@@ -151,27 +137,22 @@ class ZScore(DirectMethod):
 
     def parameters_schema(self) -> dict[str, Any]:
         unit_free = {"type": "boolean", "default": False, "description": "return z-scores instead of units"}
-        schema = method_schema({"unit_free": unit_free}, WITHOUT_EB)
+        schema = method_schema({"unit_free": unit_free}, without_eb())
         schema["properties"]["covariates"] |= {"maxItems": 0}
         return schema
 
     def learn(
-        self,
-        dataset: Dataset,
-        codes: IntArray,
-        batches: int,
-        specification: Specification,
-        options: Mapping[str, Any],
-    ) -> dict[str, npt.NDArray[Any]]:
-        usable = usable_features(dataset, codes, batches, specification)
+        self, dataset: Dataset, design: Design, specification: Specification, options: Mapping[str, Any]
+    ) -> Arrays:
+        usable = usable_features(dataset, design, specification)
         if options["unit_free"] and not usable.all():
             raise HarmonizationRefused([_mixed_scales(tuple(np.array(dataset.features)[~usable].tolist()))])
         # Numbers that change nothing, for the features that pass through.
-        shape = (batches, len(usable))
+        shape = (len(design.batches), len(usable))
         means, spreads, flat = np.zeros(shape), np.ones(shape), np.zeros(shape, dtype=np.bool_)
         centre, common = np.zeros(shape[1]), np.ones(shape[1])
         values = dataset.values[:, usable]
-        own = [values[codes == batch] for batch in range(batches)]
+        own = [values[design.codes == batch] for batch in range(shape[0])]
         means[:, usable] = np.stack([np.nanmean(part, axis=0) for part in own])
         # Compared value by value: the SD of equal values is not always 0 but rounding.
         flat[:, usable] = np.stack([np.nanmin(part, axis=0) == np.nanmax(part, axis=0) for part in own])
@@ -192,10 +173,9 @@ class ZScore(DirectMethod):
             "usable": usable,
         }
 
-    def flags(self, dataset: Dataset, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, tuple[str, ...]]:
-        flat = np.array(dataset.features)[arrays["flat"].any(axis=0)]
-        own = {"constant_in_batch": tuple(flat.tolist())} if flat.size else {}
-        return {**own, **super().flags(dataset, arrays)}
+    def flags(self, dataset: Dataset, arrays: Arrays) -> dict[str, tuple[str, ...]]:
+        flat = flagged(dataset, {"constant_in_batch": np.asarray(arrays["flat"].any(axis=0))})
+        return {**flat, **super().flags(dataset, arrays)}
 
     def adjust(self, model: Model, dataset: Dataset, codes: IntArray) -> FloatArray:
         arrays = model.arrays
@@ -207,12 +187,11 @@ def extend_scaling(model: Model, scans: Dataset, batch: str) -> Model:
     """Return a global scaling model that maps the mean profile of `scans` on its common profile as well."""
     arrays, usable = model.arrays, model.arrays["usable"]
     slope, offset = np.ones(len(usable)), np.zeros(len(usable))
-    for whole in _pools(scans, model.specification).values():
-        columns = whole[usable[whole]]
+    for columns in pool_columns(scans, model.specification, usable).values():
         profile = np.nanmean(scans.values[:, columns], axis=0)
         slope[columns], offset[columns] = _line(arrays["common_profile"][columns], profile)
     _require_rising(slope[None])
-    return _with_rows(model, scans, batch, {"slope": slope, "offset": offset})
+    return model.with_batch(batch, len(scans.rows), {"slope": slope, "offset": offset})
 
 
 def extend_z_score(model: Model, scans: Dataset, batch: str) -> Model:
@@ -223,18 +202,8 @@ def extend_z_score(model: Model, scans: Dataset, batch: str) -> Model:
     spread[usable] = np.nanstd(scans.values[:, usable], axis=0, ddof=1)
     # A feature with one value everywhere before may vary here; the checks let in none that varies nowhere.
     spread = np.where(spread > 0, spread, 1.0)
-    return _with_rows(
-        model, scans, batch, {"mean": mean, "spread": spread, "flat": np.zeros(len(usable), bool)}
-    )
-
-
-def _with_rows(model: Model, scans: Dataset, batch: str, rows: Mapping[str, npt.NDArray[Any]]) -> Model:
-    return replace(
-        model,
-        batches=(*model.batches, batch),
-        batch_sizes=(*model.batch_sizes, len(scans.rows)),
-        arrays={**model.arrays, **{name: np.vstack([model.arrays[name], row]) for name, row in rows.items()}},
-    )
+    rows = {"mean": mean, "spread": spread, "flat": np.zeros(len(usable), bool)}
+    return model.with_batch(batch, len(scans.rows), rows)
 
 
 def _line(common: FloatArray, profile: FloatArray) -> tuple[float, float]:
@@ -242,12 +211,6 @@ def _line(common: FloatArray, profile: FloatArray) -> tuple[float, float]:
     centred = common - common.mean()
     slope = float(centred @ (profile - profile.mean()) / (centred @ centred))
     return slope, float(profile.mean() - slope * common.mean())
-
-
-def _pools(dataset: Dataset, specification: Specification) -> dict[str, IntArray]:
-    if not specification.pools:
-        return {"all": np.arange(len(dataset.features))}
-    return {pool.name: feature_positions(dataset, pool.features) for pool in specification.pools}
 
 
 def _require_profile(pool: str, usable: int) -> None:

@@ -11,8 +11,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, ClassVar
 
-import numpy as np
-
 from harmonization_app.algorithms import kernel
 from harmonization_app.algorithms.base import (
     Algorithm,
@@ -22,18 +20,18 @@ from harmonization_app.algorithms.base import (
     FloatArray,
     Result,
     require_no_stops,
-    without_rows,
 )
 from harmonization_app.algorithms.blas import single_thread
 from harmonization_app.algorithms.design import (
     Design,
-    batch_codes,
     build_design,
     code_covariates,
+    known_codes,
     select_features,
 )
-from harmonization_app.algorithms.location_scale import Moments, batch_effects, shrink, standardize
+from harmonization_app.algorithms.location_scale import Estimated, Moments, batch_effects, shrink, standardize
 from harmonization_app.algorithms.model import Model
+from harmonization_app.algorithms.opening import SHARED_MODULES, flagged, new_model, table_facts
 from harmonization_app.algorithms.options import check_parameters
 from harmonization_app.algorithms.specification import Specification, method_schema
 from harmonization_app.algorithms.table import Labelled, examined
@@ -81,35 +79,13 @@ class Combat(Algorithm):
         "batch in a sensitivity analysis, in the analysis model.",
     )
     source_modules: ClassVar[tuple[str, ...]] = (
+        *SHARED_MODULES,
         "harmonization_app.algorithms.add_batch",
-        "harmonization_app.algorithms.affine",
-        "harmonization_app.algorithms.base",
         "harmonization_app.algorithms.blas",
         "harmonization_app.algorithms.combat",
-        "harmonization_app.algorithms.design",
         "harmonization_app.algorithms.empirical_bayes",
-        "harmonization_app.algorithms.kernel",
-        "harmonization_app.algorithms.least_squares",
         "harmonization_app.algorithms.location_scale",
-        "harmonization_app.algorithms.missing_cells",
-        "harmonization_app.algorithms.model",
-        "harmonization_app.algorithms.options",
-        "harmonization_app.algorithms.specification",
         "harmonization_app.algorithms.spread",
-        "harmonization_app.algorithms.table",
-        "harmonization_app.diagnostics.gate",
-        "harmonization_app.diagnostics.gate_assumptions",
-        "harmonization_app.diagnostics.gate_balance",
-        "harmonization_app.diagnostics.gate_batches",
-        "harmonization_app.diagnostics.gate_counts",
-        "harmonization_app.diagnostics.gate_covariates",
-        "harmonization_app.diagnostics.gate_products",
-        "harmonization_app.diagnostics.gate_residuals",
-        "harmonization_app.diagnostics.gate_slopes",
-        "harmonization_app.diagnostics.gate_summary",
-        "harmonization_app.diagnostics.gate_values",
-        "harmonization_app.diagnostics.subjects",
-        "harmonization_app.diagnostics.wording",
     )
 
     def parameters_schema(self) -> dict[str, Any]:
@@ -160,9 +136,7 @@ class Combat(Algorithm):
 
     def correct(self, model: Model, dataset: Dataset, findings: tuple[Finding, ...]) -> Result:
         """Return the corrected values of a dataset that passed `gate.check_apply` with `findings`."""
-        levels, own_codes = batch_codes(dataset, model.specification)
-        position = {batch: index for index, batch in enumerate(model.batches)}
-        codes = np.array([position[level] for level in levels], dtype=np.int64)[own_codes]
+        codes = known_codes(dataset, model.specification, model.batches)
         arrays = model.arrays
         covariates = (self.covariate_columns(model, dataset) - arrays["centre"]) / arrays["scale"]
         grouping = kernel.group_rows(codes, len(model.batches))
@@ -179,53 +153,38 @@ class Combat(Algorithm):
     ) -> Model:
         """Return the model of a table from its statistics, however these were gathered."""
         moments = standardize(table, design, statistics, specification)
-        return self._model(table, specification, design, statistics, moments, findings)
+        estimated = shrink(moments, design, table, specification)
+        return self.frame(table, specification, design, statistics, moments, estimated, findings)
 
-    def _model(
+    def frame(
         self,
         table: Labelled,
         specification: Specification,
         design: Design,
         statistics: kernel.Statistics,
         moments: Moments,
+        estimated: Estimated,
         findings: tuple[Finding, ...],
     ) -> Model:
-        estimates, iterations = shrink(moments, design, table, specification)
-        return Model(
-            algorithm=self.id,
-            version=self.version,
-            specification=specification,
-            features=table.features,
-            units=table.units,
-            batches=design.batches,
-            batch_sizes=tuple(int(size) for size in design.batch_sizes),
-            coding=design.coding,
+        """Return the model of what was estimated; arrays in `estimated` go before those of `moments`."""
+        arrays, iterations = estimated
+        partly = statistics.constant.any(axis=0) & ~statistics.uniform
+        missing = int(len(table.rows) * len(table.features) - moments.counts.sum())
+        return new_model(
+            self,
+            table,
+            specification,
+            design,
             arrays={
-                **estimates,
                 "coefficients": statistics.coefficients,
                 "centre": statistics.centre,
                 "scale": statistics.scale,
                 "pooled_variance": moments.pooled_variance,
                 "grand_mean": moments.grand_mean,
                 "counts": moments.counts,
+                **arrays,
             },
             iterations=iterations,
-            flags=_flags(table, statistics, moments),
-            facts={
-                "scans": len(table.rows),
-                "features": len(table.features),
-                "missing_cells": int(len(table.rows) * len(table.features) - moments.counts.sum()),
-                "findings": without_rows(findings),
-            },
+            flags=flagged(table, {**moments.passed_through, "constant_in_batch": partly}),
+            facts=table_facts(table, missing, findings),
         )
-
-
-def _flags(table: Labelled, statistics: kernel.Statistics, moments: Moments) -> dict[str, tuple[str, ...]]:
-    """Return the features treated otherwise than the rest, by reason."""
-    partly = statistics.constant.any(axis=0) & ~statistics.uniform
-    flagged = {**moments.passed_through, "constant_in_batch": partly}
-    return {
-        code: tuple(table.features[i] for i in np.flatnonzero(mask))
-        for code, mask in flagged.items()
-        if mask.any()
-    }

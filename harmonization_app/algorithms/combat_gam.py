@@ -84,7 +84,6 @@ class CombatGam(Combat):
     version: ClassVar[str] = "1.0.0"
     title: ClassVar[str] = "ComBat-GAM"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        missing_values=False,
         reference_batch=True,
         train_apply=True,
         nonparametric=True,

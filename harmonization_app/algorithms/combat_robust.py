@@ -14,16 +14,16 @@ outlying images belong out of the data by quality control first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from harmonization_app.algorithms.base import Capabilities, Dataset, Finding, FloatArray, without_rows
+from harmonization_app.algorithms.base import Capabilities, Dataset, Finding, FloatArray
 from harmonization_app.algorithms.combat import Combat
-from harmonization_app.algorithms.design import Design, code_covariates, select_features
-from harmonization_app.algorithms.kernel import Statistics, fit_statistics, group_rows
-from harmonization_app.algorithms.location_scale import Moments, pool_columns, standardize
+from harmonization_app.algorithms.design import Design, code_covariates, pool_columns, select_features
+from harmonization_app.algorithms.kernel import fit_statistics, group_rows
+from harmonization_app.algorithms.location_scale import Estimated, Moments, standardize
 from harmonization_app.algorithms.model import Model
 from harmonization_app.algorithms.robust import medians, midvariances
 from harmonization_app.algorithms.robust_batch import Standardized, estimate_batch, require_estimable
@@ -42,7 +42,6 @@ class CombatRobust(Combat):
         missing_values=True,
         reference_batch=True,
         train_apply=True,
-        nonparametric=False,
         mean_only=True,
         without_eb=True,
         new_batch=True,
@@ -84,52 +83,8 @@ class CombatRobust(Combat):
         moments = standardize(dataset, design, statistics, specification)
         scaled = (design.covariates - statistics.centre) / statistics.scale
         effects = _Effects(dataset, design, specification, moments, scaled, statistics.coefficients)
-        arrays, iterations = effects.estimate(intercepts)
-        return self._robust_model(
-            dataset, specification, design, statistics, moments, arrays, iterations, findings
-        )
-
-    def _robust_model(
-        self,
-        dataset: Dataset,
-        specification: Specification,
-        design: Design,
-        statistics: Statistics,
-        moments: Moments,
-        arrays: dict[str, FloatArray],
-        iterations: dict[str, dict[str, int]],
-        findings: tuple[Finding, ...],
-    ) -> Model:
-        names = np.array(dataset.features)
-        partly = statistics.constant.any(axis=0) & ~statistics.uniform
-        flagged = {**moments.passed_through, "constant_in_batch": partly}
-        return Model(
-            algorithm=self.id,
-            version=self.version,
-            specification=specification,
-            features=dataset.features,
-            units=dataset.units,
-            batches=design.batches,
-            batch_sizes=tuple(int(size) for size in design.batch_sizes),
-            coding=design.coding,
-            arrays={
-                **arrays,
-                "coefficients": statistics.coefficients,
-                "centre": statistics.centre,
-                "scale": statistics.scale,
-                "grand_mean": moments.grand_mean,
-                "counts": moments.counts,
-            },
-            iterations=iterations,
-            flags={code: tuple(names[mask].tolist()) for code, mask in flagged.items() if mask.any()},
-            facts={
-                "scans": dataset.values.shape[0],
-                "features": dataset.values.shape[1],
-                "missing_cells": int(np.isnan(dataset.values).sum()),
-                # Without rows: a model holds nothing of any subject.
-                "findings": without_rows(findings),
-            },
-        )
+        estimated = effects.estimate(intercepts)
+        return self.frame(dataset, specification, design, statistics, moments, estimated, findings)
 
 
 def extend(model: Model, scans: Dataset, batch: str) -> Model:
@@ -141,8 +96,7 @@ def extend(model: Model, scans: Dataset, batch: str) -> Model:
     arrays, specification = model.arrays, model.specification
     covariates = (code_covariates(scans, model.coding) - arrays["centre"]) / arrays["scale"]
     fitted = arrays["grand_mean"] + covariates @ arrays["coefficients"]
-    left_out = {name for code in ("constant", "unusable") for name in model.flags.get(code, ())}
-    usable = np.array([name not in left_out for name in model.features])
+    usable = model.corrected
     values = np.ascontiguousarray(((scans.values - fitted) / np.sqrt(arrays["pooled_variance"])).T)
     standard = Standardized(batch, model.features, values, usable, np.zeros(len(usable), dtype=np.bool_))
     pools = pool_columns(scans, specification, usable)
@@ -154,18 +108,7 @@ def extend(model: Model, scans: Dataset, batch: str) -> Model:
         "delta_star": own.own_scale,
         "counts": np.sum(~np.isnan(values), axis=1),
     }
-    added = {name: np.vstack([arrays[name], row]) for name, row in rows.items()}
-    priors = np.concatenate([arrays["priors"], own.priors[:, None, :]], axis=1)
-    return replace(
-        model,
-        batches=(*model.batches, batch),
-        batch_sizes=(*model.batch_sizes, len(scans.rows)),
-        arrays={**arrays, **added, "priors": priors},
-        iterations={
-            pool: {**steps, **({batch: own.steps[pool]} if pool in own.steps else {})}
-            for pool, steps in model.iterations.items()
-        },
-    )
+    return model.with_batch(batch, len(scans.rows), rows, own.priors, own.steps)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,7 +125,7 @@ class _Effects:
     covariates: FloatArray
     coefficients: FloatArray
 
-    def estimate(self, intercepts: FloatArray) -> tuple[dict[str, FloatArray], dict[str, dict[str, int]]]:
+    def estimate(self, intercepts: FloatArray) -> Estimated:
         """Return pooled variances [features], shifts and scales [batches x features] before and after shrinkage,
         priors [pools x batches x 4], and steps by pool and batch.
         """

@@ -1,14 +1,18 @@
-"""Several fitted ComBat models kept as one, for methods that fit more than once."""
+"""Several fits of ComBat kept as one model: of pairs of batches, or one after the other on what the last one left."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harmonization_app.algorithms.base import Dataset
+from harmonization_app.algorithms.base import Algorithm, Dataset, Finding, Result, require_no_stops
+from harmonization_app.algorithms.combat import Combat
 from harmonization_app.algorithms.model import CovariateCoding, Model
 from harmonization_app.algorithms.specification import Specification
+from harmonization_app.diagnostics import gate
+
+Labels = tuple[str | None, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -19,9 +23,54 @@ class Part:
     model: Model
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """One ComBat in a sequence: the name and the labels of the batches it corrects, and its plan."""
+
+    name: str
+    batches: Labels
+    specification: Specification
+
+
+def fit_step(step: Step, dataset: Dataset) -> tuple[Part, Dataset]:
+    """Return ComBat of one step, fitted on what the steps before it left, and the values it leaves."""
+    own, combat = replace(dataset, batches=step.batches), Combat()
+    model = combat.estimate(own, step.specification, ())
+    return Part(step.name, model), dataset.with_values(combat.correct(model, own, ()).values)
+
+
+def fit_steps(steps: Sequence[Step], dataset: Dataset) -> tuple[Part, ...]:
+    """Return ComBat of each step, one after the other."""
+    parts = []
+    for step in steps:
+        part, dataset = fit_step(step, dataset)
+        parts.append(part)
+    return tuple(parts)
+
+
+def apply_steps(
+    model: Model, dataset: Dataset, findings: Sequence[Finding], batches_of: Callable[[str], Labels]
+) -> Result:
+    """Correct scans by the frozen steps of `model`; `batches_of` gives the scans' batches in the step of a name.
+
+    `findings` are those of before. Raises HarmonizationRefused where a step does not know a scan's batch or level.
+    """
+    parts = unpack(model)
+    labels = {part.name: batches_of(part.name) for part in parts}
+    found = list(findings)
+    for part in parts:
+        found += gate.check_apply(part.model, replace(dataset, batches=labels[part.name]))
+    require_no_stops(found)
+    current = dataset
+    for part in parts:
+        own = replace(current, batches=labels[part.name])
+        current = current.with_values(Combat().correct(part.model, own, ()).values)
+    unique = tuple(dict.fromkeys(found))
+    return Result(current.values, model, unique, model.iterations, model.flags, model.facts)
+
+
 def pack(
-    algorithm_id: str,
-    version: str,
+    algorithm: Algorithm,
     specification: Specification,
     dataset: Dataset,
     batches: Mapping[str, int],
@@ -29,54 +78,29 @@ def pack(
     facts: Mapping[str, Any],
 ) -> Model:
     """Return one model that holds all `parts`; `batches` are the labels it corrects, with their scans."""
-    arrays = {
-        f"part{index}_{name}": array
-        for index, part in enumerate(parts)
-        for name, array in part.model.arrays.items()
-    }
-    described = [_describe(part) for part in parts]
-    flags: dict[str, tuple[str, ...]] = {}
-    for part in parts:
-        for code, names in part.model.flags.items():
-            flags[code] = tuple(dict.fromkeys((*flags.get(code, ()), *names)))
-    return Model(
-        algorithm=algorithm_id,
-        version=version,
+    model = Model(
+        algorithm=algorithm.id,
+        version=algorithm.version,
         specification=specification,
         features=dataset.features,
         units=dataset.units,
         batches=tuple(batches),
         batch_sizes=tuple(batches.values()),
         coding=parts[0].model.coding,
-        arrays=arrays,
-        iterations={
-            f"{part.name}: {pool}": steps for part in parts for pool, steps in part.model.iterations.items()
-        },
-        flags=flags,
-        facts={**facts, "parts": described},
+        arrays={},
+        facts={**facts, "parts": []},
     )
+    for part in parts:
+        model = _with_part(model, part)
+    return model
 
 
 def append(model: Model, part: Part, scans: int) -> Model:
     """Return the compound with one part more, which corrects the batch of its own name; the others stay as they are."""
-    index = len(model.facts["parts"])
     return replace(
-        model,
+        _with_part(model, part),
         batches=(*model.batches, part.name),
         batch_sizes=(*model.batch_sizes, scans),
-        arrays={
-            **model.arrays,
-            **{f"part{index}_{name}": array for name, array in part.model.arrays.items()},
-        },
-        iterations={
-            **model.iterations,
-            **{f"{part.name}: {pool}": steps for pool, steps in part.model.iterations.items()},
-        },
-        flags={
-            code: tuple(dict.fromkeys((*model.flags.get(code, ()), *part.model.flags.get(code, ()))))
-            for code in (*model.flags, *part.model.flags)
-        },
-        facts={**model.facts, "parts": [*model.facts["parts"], _describe(part)]},
     )
 
 
@@ -103,6 +127,24 @@ def unpack(model: Model) -> tuple[Part, ...]:
         )
         parts.append(Part(described["name"], own))
     return tuple(parts)
+
+
+def _with_part(model: Model, part: Part) -> Model:
+    """Return the model with the arrays, steps, flags and description of one part more."""
+    index, own = len(model.facts["parts"]), part.model
+    arrays = {f"part{index}_{name}": array for name, array in own.arrays.items()}
+    steps = {f"{part.name}: {pool}": counts for pool, counts in own.iterations.items()}
+    flags = {
+        code: tuple(dict.fromkeys((*model.flags.get(code, ()), *own.flags.get(code, ()))))
+        for code in (*model.flags, *own.flags)
+    }
+    return replace(
+        model,
+        arrays={**model.arrays, **arrays},
+        iterations={**model.iterations, **steps},
+        flags=flags,
+        facts={**model.facts, "parts": [*model.facts["parts"], _describe(part)]},
+    )
 
 
 def _describe(part: Part) -> dict[str, Any]:

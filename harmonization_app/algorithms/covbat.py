@@ -18,7 +18,7 @@ import numpy as np
 from harmonization_app.algorithms import kernel
 from harmonization_app.algorithms.base import Capabilities, Dataset, Finding, FloatArray, IntArray, Result
 from harmonization_app.algorithms.combat import Combat
-from harmonization_app.algorithms.design import batch_codes, feature_positions, select_features
+from harmonization_app.algorithms.design import known_codes, pool_columns, select_features
 from harmonization_app.algorithms.model import Model
 from harmonization_app.algorithms.options import read_options
 from harmonization_app.algorithms.specification import Specification, method_schema
@@ -46,12 +46,7 @@ class CovBat(Combat):
     version: ClassVar[str] = "1.0.0"
     title: ClassVar[str] = "CovBat"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        missing_values=False,
-        reference_batch=False,
-        train_apply=True,
-        nonparametric=True,
-        mean_only=True,
-        without_eb=True,
+        train_apply=True, nonparametric=True, mean_only=True, without_eb=True
     )
     limits: ClassVar[tuple[str, ...]] = (
         *Combat.limits[:-2],
@@ -80,10 +75,11 @@ class CovBat(Combat):
         model = super().estimate(dataset, specification, findings)
         combat = super().correct(model, dataset, findings)
         residuals = self._residuals(model, dataset, combat.values)
-        _, codes = batch_codes(dataset, specification)
+        codes = known_codes(dataset, specification, model.batches)
+        pools = pool_columns(dataset, specification, model.corrected)
         arrays = dict(model.arrays)
         numbers: dict[str, int] = {}
-        for position, (pool, columns) in enumerate(_varying_pools(model).items()):
+        for position, (pool, columns) in enumerate(pools.items()):
             found = _score_effects(residuals[:, columns], codes, len(model.batches), options)
             arrays |= {f"{name}_{position}": array for name, array in found.items()}
             arrays[f"columns_{position}"] = columns
@@ -94,9 +90,7 @@ class CovBat(Combat):
         """Return values with ComBat's correction and the scores' correction projected back on the features."""
         result = super().correct(model, dataset, findings)
         residuals = self._residuals(model, dataset, result.values)
-        labels, own_codes = batch_codes(dataset, model.specification)
-        known = {batch: index for index, batch in enumerate(model.batches)}
-        codes = np.array([known[label] for label in labels], dtype=np.int64)[own_codes]
+        codes = known_codes(dataset, model.specification, model.batches)
         deviation = np.sqrt(model.arrays["pooled_variance"])
         for position in range(len(model.facts["components"])):
             names = ("columns", "rotation", "spread", "middle", "shift", "scale")
@@ -114,17 +108,6 @@ class CovBat(Combat):
         covariates = (self.covariate_columns(model, dataset) - arrays["centre"]) / arrays["scale"]
         fitted = arrays["grand_mean"] + covariates @ arrays["coefficients"]
         return np.asarray((values - fitted) / np.sqrt(arrays["pooled_variance"]))
-
-
-def _varying_pools(model: Model) -> dict[str, IntArray]:
-    """Return the columns of each pool, those left out that ComBat passed through."""
-    table = Dataset(np.empty((0, len(model.features))), model.features, (), (), {}, model.units)
-    left_out = {name for code in ("constant", "unusable") for name in model.flags.get(code, ())}
-    pools = {pool.name: pool.features for pool in model.specification.pools} or {"all": model.features}
-    return {
-        pool: feature_positions(table, [name for name in features if name not in left_out])
-        for pool, features in pools.items()
-    }
 
 
 def _score_effects(

@@ -21,7 +21,6 @@ import numpy as np
 from harmonization_app.algorithms.base import (
     Dataset,
     Finding,
-    FloatArray,
     HarmonizationRefused,
 )
 from harmonization_app.algorithms.combat import Combat
@@ -34,10 +33,11 @@ from harmonization_app.algorithms.design import (
     merged_labels,
     select_features,
 )
-from harmonization_app.algorithms.kernel import SINGULAR_RATIO, Statistics
-from harmonization_app.algorithms.location_scale import standardize
+from harmonization_app.algorithms.kernel import Statistics
+from harmonization_app.algorithms.missing_cells import undetermined
 from harmonization_app.algorithms.model import CovariateCoding, Model
 from harmonization_app.algorithms.specification import Specification
+from harmonization_app.algorithms.table import Labels
 from harmonization_app.diagnostics.wording import listed, stops
 from hub.core.canonical import digest
 from hub.core.errors import InvalidInput
@@ -147,13 +147,11 @@ def combine_summaries(
     parts = tuple(batches.values())
     statistics = _statistics(parts)
     features, units = summaries[0].features, summaries[0].units
-    table = Dataset(np.empty((0, len(features))), features, (), (), {}, units)
+    table = Labels(features, (), (), units=units)
     sizes = [part.scans for part in parts]
     codes = np.repeat(np.arange(len(parts)), sizes)
     design = Design(tuple(batches), codes, np.empty((len(codes), 0)), coding)
-    moments = standardize(table, design, statistics, specification)
-    combat = DCombat()
-    model = combat._model(table, specification, design, statistics, moments, (*findings, *own))
+    model = DCombat().conclude(table, specification, design, statistics, (*findings, *own))
     # The base class counts scans and missing cells from a table, of which there is none here.
     missing = int(sum(sizes) * len(features) - statistics.counts.sum())
     return replace(model, facts={**model.facts, "scans": int(sum(sizes)), "missing_cells": missing})
@@ -191,7 +189,7 @@ def _statistics(parts: Sequence[BatchSummary]) -> Statistics:
     counts = np.stack([part.counts for part in parts])
     gram = sum(part.observed_products for part in parts) / np.outer(scale, scale)
     right = sum(part.cross_products for part in parts) / scale[:, None]
-    singular = _singular(gram, counts.sum(axis=0))
+    singular = undetermined(gram, counts.sum(axis=0))
     gram[singular] = np.eye(len(scale))
     coefficients = np.linalg.solve(gram, right.T[:, :, None])[:, :, 0].T if len(scale) else right
     coefficients[:, singular] = 0.0
@@ -218,16 +216,6 @@ def _statistics(parts: Sequence[BatchSummary]) -> Statistics:
         centre=centre,
         scale=scale,
     )
-
-
-def _singular(gram: FloatArray, scans: FloatArray) -> FloatArray:
-    if not gram.shape[1]:
-        return np.zeros(len(gram), dtype=np.bool_)
-    squares = np.einsum("fcc->fc", gram)
-    flat = squares <= SINGULAR_RATIO * scans[:, None]
-    length = np.sqrt(np.where(flat, 1.0, squares))
-    smallest = np.linalg.eigvalsh(gram / (length[:, :, None] * length[:, None, :]))[:, 0]
-    return np.asarray((smallest <= SINGULAR_RATIO) | flat.any(axis=1))
 
 
 def _check_site(dataset: Dataset, specification: Specification, coding: CovariateCoding) -> list[Finding]:
@@ -289,7 +277,7 @@ def _check_together(
     scans = np.array([float(sum(part.scans for part in batches.values()))])
     between = sum(part.scans * part.covariate_mean**2 for part in batches.values())
     whole = np.sqrt(np.maximum(np.diag(within) + between, np.finfo(float).tiny))
-    if not _singular(np.asarray(within / np.outer(whole, whole))[None] * scans, scans)[0]:
+    if not undetermined(np.asarray(within / np.outer(whole, whole))[None] * scans, scans)[0]:
         return []
     names = coding.column_names
     message = (

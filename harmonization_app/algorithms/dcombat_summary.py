@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harmonization_app.algorithms.base import FloatArray
-from harmonization_app.algorithms.kernel import BoolArray
+from harmonization_app.algorithms.base import BoolArray, FloatArray
 from hub.core.canonical import canonical_json
 from hub.core.errors import InvalidInput
 

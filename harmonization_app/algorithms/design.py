@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harmonization_app.algorithms.base import CovariateValue, Dataset, FloatArray, IntArray
+from harmonization_app.algorithms.base import BoolArray, CovariateValue, Dataset, FloatArray, IntArray
 from harmonization_app.algorithms.model import CovariateCoding
 from harmonization_app.algorithms.specification import Specification
 from harmonization_app.algorithms.table import Labelled
@@ -86,6 +86,13 @@ def batch_codes(dataset: Labelled, specification: Specification) -> tuple[tuple[
     return levels, np.fromiter((position[str(label)] for label in labels), np.int64, len(labels))
 
 
+def known_codes(dataset: Labelled, specification: Specification, batches: Sequence[str]) -> IntArray:
+    """Return the position of each scan's batch among `batches`, which the gate found to hold them all."""
+    position = {batch: index for index, batch in enumerate(batches)}
+    labels = merged_labels(dataset, specification)
+    return np.fromiter((position[str(label)] for label in labels), np.int64, len(labels))
+
+
 def learn_coding(dataset: Labelled, specification: Specification) -> CovariateCoding:
     """Return how the covariates of a specification become columns: treatment coding against the reference
     level.
@@ -141,6 +148,17 @@ def feature_positions(dataset: Labelled, names: Sequence[str]) -> IntArray:
             f"The dataset has no feature {', '.join(lacking[:10])}; {len(lacking)} lacking in all."
         )
     return np.array([position[name] for name in names], dtype=np.int64)
+
+
+def pool_columns(
+    table: Labelled, specification: Specification, usable: BoolArray | None = None
+) -> dict[str, IntArray]:
+    """Return the columns of each feature pool that are `usable`; one pool named "all" where the plan names none."""
+    kept = np.ones(len(table.features), dtype=np.bool_) if usable is None else usable
+    if not specification.pools:
+        return {"all": np.flatnonzero(kept)}
+    found = {pool.name: feature_positions(table, pool.features) for pool in specification.pools}
+    return {name: columns[kept[columns]] for name, columns in found.items()}
 
 
 def select_features(dataset: Dataset, names: Sequence[str]) -> Dataset:

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from harmonization_app.algorithms.base import (
     Algorithm,
+    Arrays,
+    BoolArray,
     Dataset,
     Finding,
     FloatArray,
@@ -19,13 +20,22 @@ from harmonization_app.algorithms.base import (
     require_no_stops,
 )
 from harmonization_app.algorithms.combat import Combat
-from harmonization_app.algorithms.design import learn_coding, merged_labels, select_features
+from harmonization_app.algorithms.design import Design, build_design, known_codes, select_features
 from harmonization_app.algorithms.model import Model
-from harmonization_app.algorithms.opening import base_facts, batch_sizes, open_fit, run_gate
+from harmonization_app.algorithms.opening import base_facts, flagged, new_model, open_fit, run_gate
 from harmonization_app.algorithms.options import read_options
 from harmonization_app.algorithms.specification import Specification
 from harmonization_app.algorithms.spread import without_spread
 from harmonization_app.diagnostics import gate
+
+# Values of parameters that mean nothing to a method without empirical Bayes.
+_WITHOUT_EB: dict[str, Any] = {
+    "eb": False,
+    "parametric": True,
+    "mean_only": False,
+    "reference_batch": None,
+    "pools": [],
+}
 
 
 class DirectMethod(Algorithm):
@@ -38,7 +48,6 @@ class DirectMethod(Algorithm):
     source_modules: ClassVar[tuple[str, ...]] = (
         *Combat.source_modules,
         "harmonization_app.algorithms.direct",
-        "harmonization_app.algorithms.opening",
     )
 
     def validate(self, dataset: Dataset, specification: Specification) -> tuple[Finding, ...]:
@@ -48,20 +57,14 @@ class DirectMethod(Algorithm):
     def fit(self, dataset: Dataset, specification: Specification) -> Model:
         """Estimate the batches' numbers. Raises HarmonizationRefused when `validate` stops."""
         dataset, findings = open_fit(self, dataset, specification)
-        sizes = batch_sizes(dataset, specification)
-        labels = [str(label) for label in merged_labels(dataset, specification)]
-        codes = batch_positions(labels, tuple(sizes))
+        design = build_design(dataset, specification)
         options = read_options(self.parameters_schema(), specification)
-        arrays = self.learn(dataset, codes, len(sizes), specification, options)
-        return Model(
-            algorithm=self.id,
-            version=self.version,
-            specification=specification,
-            features=dataset.features,
-            units=dataset.units,
-            batches=tuple(sizes),
-            batch_sizes=tuple(sizes.values()),
-            coding=learn_coding(dataset, specification),
+        arrays = self.learn(dataset, design, specification, options)
+        return new_model(
+            self,
+            dataset,
+            specification,
+            design,
             arrays=arrays,
             flags=self.flags(dataset, arrays),
             facts={**base_facts(dataset, findings), "limits": list(self.limits)},
@@ -72,8 +75,7 @@ class DirectMethod(Algorithm):
         dataset = select_features(dataset, model.features)
         findings = gate.check_apply(model, dataset, missing_values=self.capabilities.missing_values)
         require_no_stops(findings)
-        labels = [str(label) for label in merged_labels(dataset, model.specification)]
-        codes = batch_positions(labels, model.batches)
+        codes = known_codes(dataset, model.specification, model.batches)
         values = self.adjust(model, dataset, codes)
         return Result(values, model, findings, model.iterations, model.flags, model.facts)
 
@@ -86,48 +88,28 @@ class DirectMethod(Algorithm):
         """Return the findings of this method alone on a dataset that passed the common gate."""
         return []
 
-    def flags(self, dataset: Dataset, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, tuple[str, ...]]:
+    def flags(self, dataset: Dataset, arrays: Arrays) -> dict[str, tuple[str, ...]]:
         """Return the features treated otherwise than the rest, by reason; those not `usable` pass through."""
-        if "usable" not in arrays or arrays["usable"].all():
-            return {}
-        return {"unusable": tuple(np.array(dataset.features)[~arrays["usable"]].tolist())}
+        return flagged(dataset, {"unusable": ~arrays["usable"]}) if "usable" in arrays else {}
 
     @abstractmethod
     def learn(
-        self,
-        dataset: Dataset,
-        codes: IntArray,
-        batches: int,
-        specification: Specification,
-        options: Mapping[str, Any],
-    ) -> dict[str, npt.NDArray[Any]]:
-        """Return the arrays of the model; `codes` number the batches of the scans."""
+        self, dataset: Dataset, design: Design, specification: Specification, options: Mapping[str, Any]
+    ) -> Arrays:
+        """Return the arrays of the model from a dataset that passed the gate."""
 
     @abstractmethod
     def adjust(self, model: Model, dataset: Dataset, codes: IntArray) -> FloatArray:
-        """Return the corrected values of a dataset that passed the gate."""
+        """Return the corrected values of a dataset that passed the gate; `codes` number its scans' batches."""
 
 
-def usable_features(
-    dataset: Dataset, codes: IntArray, batches: int, specification: Specification
-) -> npt.NDArray[np.bool_]:
+def usable_features(dataset: Dataset, design: Design, specification: Specification) -> BoolArray:
     """Return which features have the plan's least number of observed scans in every batch [features]."""
     seen = ~np.isnan(dataset.values)
-    counts = np.stack([seen[codes == batch].sum(axis=0) for batch in range(batches)])
+    counts = np.stack([seen[design.codes == batch].sum(axis=0) for batch in range(len(design.batches))])
     return np.asarray((counts >= specification.minimum_scans).all(axis=0))
 
 
-def batch_positions(labels: list[str], batches: tuple[str, ...]) -> IntArray:
-    """Return the position of each scan's batch among `batches`."""
-    position = {batch: index for index, batch in enumerate(batches)}
-    return np.fromiter((position[label] for label in labels), np.int64, len(labels))
-
-
-# Values of parameters that mean nothing to a method without empirical Bayes.
-WITHOUT_EB: dict[str, Any] = {
-    "eb": False,
-    "parametric": True,
-    "mean_only": False,
-    "reference_batch": None,
-    "pools": [],
-}
+def without_eb(*known: str) -> dict[str, Any]:
+    """Return the parameters that mean nothing without empirical Bayes at their only value, less those `known`."""
+    return {name: value for name, value in _WITHOUT_EB.items() if name not in known}

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harmonization_app.algorithms.base import (
+    Arrays,
     Capabilities,
     Dataset,
     Finding,
@@ -32,21 +33,16 @@ from harmonization_app.algorithms.base import (
     Result,
     require_no_stops,
 )
-from harmonization_app.algorithms.design import (
-    build_design,
-    feature_positions,
-    merged_labels,
-    select_features,
-)
-from harmonization_app.algorithms.direct import WITHOUT_EB, DirectMethod, batch_positions
+from harmonization_app.algorithms.control_factors import control_factors, lacking_controls, learn_controls
+from harmonization_app.algorithms.design import Design, feature_positions, known_codes, select_features
+from harmonization_app.algorithms.direct import DirectMethod, without_eb
 from harmonization_app.algorithms.model import Model
+from harmonization_app.algorithms.opening import flagged
 from harmonization_app.algorithms.options import read_options
 from harmonization_app.algorithms.quantile_pools import (
     LEAST_FEATURES,
     check_factors,
     check_pools,
-    control_factors,
-    learn_controls,
     quantile_pools,
 )
 from harmonization_app.algorithms.specification import Specification, method_schema
@@ -82,14 +78,7 @@ class FunctionalNormalization(DirectMethod):
     id: ClassVar[str] = "functional-normalization"
     version: ClassVar[str] = "1.0.0"
     title: ClassVar[str] = "Functional normalization"
-    capabilities: ClassVar[Capabilities] = Capabilities(
-        missing_values=False,
-        reference_batch=False,
-        train_apply=True,
-        nonparametric=False,
-        mean_only=False,
-        without_eb=True,
-    )
+    capabilities: ClassVar[Capabilities] = Capabilities(train_apply=True, without_eb=True)
     limits: ClassVar[tuple[str, ...]] = (
         "One curve by rank for all features of a pool: scanner effects on single regions remain.",
         "Features of one pool must be in one unit and measure like things; a pool of volumes and thicknesses has no "
@@ -102,58 +91,53 @@ class FunctionalNormalization(DirectMethod):
     )
     source_modules: ClassVar[tuple[str, ...]] = (
         *DirectMethod.source_modules,
+        "harmonization_app.algorithms.control_factors",
         "harmonization_app.algorithms.functional_normalization",
         "harmonization_app.algorithms.quantile_pools",
     )
 
     def parameters_schema(self) -> dict[str, Any]:
-        fixed = {name: value for name, value in WITHOUT_EB.items() if name != "pools"}
-        return method_schema(OPTIONS, fixed)
+        return method_schema(OPTIONS, without_eb("pools"))
 
     def check(self, dataset: Dataset, specification: Specification) -> list[Finding]:
         """Stop where a pool is no sample of one quantity, or the factors cannot be learnt."""
         options = read_options(self.parameters_schema(), specification)
-        lacking = tuple(name for name in options["controls"] if name not in dataset.features)
-        if lacking:
-            message = f"The control feature(s) {listed(lacking)} are not among the features."
-            return [Finding("control_lacking", "stop", message, columns=lacking)]
-        findings = check_pools(dataset, specification, options)
-        return findings or check_factors(dataset, specification, options)
+        return (
+            lacking_controls(dataset, options["controls"])
+            or check_pools(dataset, specification, options)
+            or check_factors(dataset, specification, options)
+        )
 
     def learn(
-        self,
-        dataset: Dataset,
-        codes: IntArray,
-        batches: int,
-        specification: Specification,
-        options: Mapping[str, Any],
-    ) -> dict[str, npt.NDArray[Any]]:
+        self, dataset: Dataset, design: Design, specification: Specification, options: Mapping[str, Any]
+    ) -> Arrays:
         controls = feature_positions(dataset, options["controls"])
         arrays: dict[str, npt.NDArray[Any]] = {"controls": controls}
-        if options["factors_from"] == "batch":
-            factors = (codes[:, None] == np.arange(batches)).astype(np.float64)
+        by_batch = options["factors_from"] == "batch"
+        if by_batch:
+            factors = np.eye(len(design.batches))[design.codes]
         else:
             arrays |= learn_controls(dataset.values[:, controls], options["factors"])
-            factors = np.hstack([control_factors(arrays, dataset), np.ones((len(codes), 1))])
-        covariates = build_design(dataset, specification).covariates
+            factors = np.hstack([control_factors(arrays, dataset), np.ones((len(dataset.rows), 1))])
+        covariates = design.covariates
         spread = np.where(covariates.std(axis=0) > 0, covariates.std(axis=0), 1.0)
-        design = np.hstack([factors, (covariates - covariates.mean(axis=0)) / spread])
+        whole = np.hstack([factors, (covariates - covariates.mean(axis=0)) / spread])
         for position, columns in enumerate(quantile_pools(dataset, specification, options).values()):
             quantiles = np.sort(dataset.values[:, columns], axis=1)
-            middle = quantiles.mean(axis=0)
-            effects = np.linalg.lstsq(design, quantiles - middle, rcond=None)[0]
-            effects = effects[: batches if options["factors_from"] == "batch" else options["factors"]]
-            if options["factors_from"] == "batch":
-                effects = effects - (np.bincount(codes, minlength=batches) / len(codes)) @ effects
+            effects = np.linalg.lstsq(whole, quantiles - quantiles.mean(axis=0), rcond=None)[0]
+            if by_batch:
+                effects = effects[: len(design.batches)]
+                effects = effects - (design.batch_sizes / len(dataset.rows)) @ effects
+            else:
+                effects = effects[: options["factors"]]
             found = {"columns": columns, "effect": effects, "spread": dataset.values[:, columns].std(axis=0)}
             arrays |= {f"{name}_{position}": array for name, array in found.items()}
         return arrays
 
-    def flags(self, dataset: Dataset, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, tuple[str, ...]]:
+    def flags(self, dataset: Dataset, arrays: Arrays) -> dict[str, tuple[str, ...]]:
         controls = tuple(dataset.features[int(i)] for i in arrays["controls"])
-        constant = tuple(np.array(dataset.features)[np.ptp(dataset.values, axis=0) == 0].tolist())
-        flagged = {"control_feature": controls, "constant": constant}
-        return {code: names for code, names in flagged.items() if names}
+        constant = flagged(dataset, {"constant": np.ptp(dataset.values, axis=0) == 0})
+        return {**({"control_feature": controls} if controls else {}), **constant}
 
     def apply(self, model: Model, dataset: Dataset) -> Result:
         """Correct scans by the frozen curves, and name those in which the order of values turned. Raises
@@ -161,8 +145,7 @@ class FunctionalNormalization(DirectMethod):
         """
         result = super().apply(model, dataset)
         dataset = select_features(dataset, model.features)
-        labels = [str(label) for label in merged_labels(dataset, model.specification)]
-        moved = _largest_moves(model, dataset, batch_positions(labels, model.batches))
+        moved = _largest_moves(model, dataset, known_codes(dataset, model.specification, model.batches))
         findings = _turned(dataset, moved)
         require_no_stops(findings)
         return replace(result, findings=(*result.findings, *findings))

@@ -15,7 +15,6 @@ A planned `feature` keeps at least the choice of the feature out of the data; th
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -26,11 +25,10 @@ from harmonization_app.algorithms.base import (
     Finding,
     Result,
     require_no_stops,
-    without_rows,
 )
 from harmonization_app.algorithms.combat import Combat
-from harmonization_app.algorithms.compound import Part, pack, unpack
-from harmonization_app.algorithms.design import learn_coding, merged_labels, select_features
+from harmonization_app.algorithms.compound import Labels, Step, apply_steps, fit_steps, pack
+from harmonization_app.algorithms.design import learn_coding, level_texts, select_features
 from harmonization_app.algorithms.hidden_grouping import (
     LOWER,
     UPPER,
@@ -42,6 +40,7 @@ from harmonization_app.algorithms.hidden_grouping import (
     stored_mixture,
 )
 from harmonization_app.algorithms.model import Model
+from harmonization_app.algorithms.opening import base_facts, batch_sizes
 from harmonization_app.algorithms.options import check_parameters, read_options
 from harmonization_app.algorithms.specification import Covariate, Specification, method_schema
 from harmonization_app.diagnostics import gate
@@ -82,12 +81,7 @@ class GMMCombat(Algorithm):
     version: ClassVar[str] = "1.0.0"
     title: ClassVar[str] = "GMM ComBat (multi-modal features)"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        missing_values=True,
-        reference_batch=False,
-        train_apply=True,
-        nonparametric=True,
-        mean_only=True,
-        without_eb=True,
+        missing_values=True, train_apply=True, nonparametric=True, mean_only=True, without_eb=True
     )
     limits: ClassVar[tuple[str, ...]] = (
         "The hidden grouping is found in the measurements that are then corrected. A primary analysis should name "
@@ -125,25 +119,14 @@ class GMMCombat(Algorithm):
         if grouping is None:
             raise AssertionError("A dataset without a grouping has passed the gate.")
         dataset = select_features(dataset, specification.features)
-        mode = str(specification.options["grouping"])
-        current, combat, parts = _with_grouping(dataset, grouping), Combat(), []
-        for name, plan in _steps(specification, mode).items():
-            own = _for_step(current, name)
-            model = combat.estimate(own, plan, ())
-            parts.append(Part(name, model))
-            current = current.with_values(combat.correct(model, own, ()).values)
-        sizes = Counter(str(label) for label in merged_labels(dataset, specification))
+        augmented = _with_grouping(dataset, grouping)
+        parts = fit_steps(_steps(augmented, specification), augmented)
         facts = {
-            "scans": len(dataset.rows),
-            "features": len(dataset.features),
-            "missing_cells": parts[0].model.facts["missing_cells"],
-            "findings": without_rows(findings),
-            "grouping": {"mode": mode, **grouping.facts},
+            **base_facts(dataset, findings),
+            "grouping": {"mode": specification.options["grouping"], **grouping.facts},
             "limits": list(self.limits),
         }
-        packed = pack(
-            self.id, self.version, specification, dataset, dict(sorted(sizes.items())), parts, facts
-        )
+        packed = pack(self, specification, dataset, batch_sizes(dataset, specification), parts, facts)
         arrays = {**packed.arrays, **mixture_arrays(grouping.mixture)}
         return replace(packed, arrays=arrays, coding=learn_coding(dataset, specification))
 
@@ -155,14 +138,8 @@ class GMMCombat(Algorithm):
         findings = gate.check_apply(model, dataset)
         require_no_stops(findings)
         grouping = Grouping(model.facts["grouping"]["feature"], stored_mixture(model.arrays), {})
-        current, combat = _with_grouping(dataset, grouping), Combat()
-        for part in unpack(model):
-            own = _for_step(current, part.name)
-            findings += gate.check_apply(part.model, own)
-            require_no_stops(findings)
-            current = current.with_values(combat.correct(part.model, own, ()).values)
-        unique = tuple(dict.fromkeys(findings))
-        return Result(current.values, model, unique, model.iterations, model.flags, model.facts)
+        augmented = _with_grouping(dataset, grouping)
+        return apply_steps(model, augmented, findings, lambda name: _batches(augmented, name))
 
     def _examine(
         self, dataset: Dataset, specification: Specification
@@ -185,9 +162,9 @@ class GMMCombat(Algorithm):
         if options["feature"] is None:
             findings.append(_chosen_from_outcome(grouping))
         augmented = _with_grouping(dataset, grouping)
-        for name, plan in _steps(specification, str(options["grouping"])).items():
-            own = gate.check(_for_step(augmented, name), plan)
-            prefix = "Hidden grouping: " if name == GROUPING else ""
+        for step in _steps(augmented, specification):
+            own = gate.check(replace(augmented, batches=step.batches), step.specification)
+            prefix = "Hidden grouping: " if step.name == GROUPING else ""
             findings += [replace(item, message=prefix + item.message) for item in own]
         return tuple(dict.fromkeys(findings)), grouping
 
@@ -207,21 +184,22 @@ def _check_name(dataset: Dataset) -> list[Finding]:
     return [Finding("grouping_name_taken", "stop", message, columns=(GROUPING,))]
 
 
-def _steps(specification: Specification, mode: str) -> dict[str, Specification]:
-    """Return the plan of each ComBat in turn: of the grouping and the known batch, or of the latter alone."""
+def _steps(augmented: Dataset, specification: Specification) -> list[Step]:
+    """Return ComBat of the grouping and of the known batch, or of the latter alone with the grouping protected."""
     known = replace(specification, options={})
-    if mode == "batch":
-        return {GROUPING: replace(known, merge_batches={}), KNOWN: known}
+    if specification.options["grouping"] == "batch":
+        hidden = replace(known, merge_batches={})
+        return [
+            Step(name, _batches(augmented, name), own) for name, own in ((GROUPING, hidden), (KNOWN, known))
+        ]
     protected = Covariate(GROUPING, "categorical", reference=LOWER, levels=(LOWER, UPPER))
-    return {KNOWN: replace(known, covariates=(*known.covariates, protected))}
+    return [Step(KNOWN, augmented.batches, replace(known, covariates=(*known.covariates, protected)))]
 
 
 def _with_grouping(dataset: Dataset, grouping: Grouping) -> Dataset:
     return replace(dataset, covariates={**dataset.covariates, GROUPING: grouping.labels(dataset)})
 
 
-def _for_step(dataset: Dataset, name: str) -> Dataset:
-    """Return the dataset with the grouping as its batch where the step corrects that."""
-    if name != GROUPING:
-        return dataset
-    return replace(dataset, batches=tuple(str(label) for label in dataset.covariates[GROUPING]))
+def _batches(augmented: Dataset, name: str) -> Labels:
+    """Return the batches of the step `name`: the grouping's components, or the known ones."""
+    return tuple(level_texts(augmented.covariates[GROUPING])) if name == GROUPING else augmented.batches

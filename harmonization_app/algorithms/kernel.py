@@ -7,10 +7,9 @@ gives them together with what the gate asks of the cells, so that one pass serve
 from __future__ import annotations
 
 from harmonization_app.algorithms.affine import BatchEffects, apply_affine
-from harmonization_app.algorithms.base import FloatArray
+from harmonization_app.algorithms.base import BoolArray, FloatArray
 from harmonization_app.algorithms.least_squares import (
     SINGULAR_RATIO,
-    BoolArray,
     Grouping,
     Statistics,
     block_width,

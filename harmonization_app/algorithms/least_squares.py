@@ -14,9 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from harmonization_app.algorithms.base import FloatArray, IntArray
+from harmonization_app.algorithms.base import BoolArray, FloatArray, IntArray
 
 BLOCK_CELLS = 1 << 17
 SINGULAR_RATIO = 1e-10
@@ -26,8 +25,6 @@ WIDTH_UNIT = 64
 # Residual squares smaller than this part of the centred squares are summed from the residuals themselves: as the
 # difference of two near numbers they would lose more than one digit.
 CANCELLED_RATIO = 1.0 / 16.0
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,10 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from harmonization_app.algorithms.base import Finding, FloatArray, HarmonizationRefused, IntArray
-from harmonization_app.algorithms.design import Design, feature_positions
+from harmonization_app.algorithms.base import (
+    Arrays,
+    BoolArray,
+    Finding,
+    FloatArray,
+    HarmonizationRefused,
+    IntArray,
+)
+from harmonization_app.algorithms.design import Design, pool_columns
 from harmonization_app.algorithms.empirical_bayes import (
     BatchMoments,
     Prior,
@@ -18,7 +24,7 @@ from harmonization_app.algorithms.empirical_bayes import (
     shrink_nonparametric,
     shrink_parametric,
 )
-from harmonization_app.algorithms.kernel import BatchEffects, BoolArray, Statistics
+from harmonization_app.algorithms.kernel import BatchEffects, Statistics
 from harmonization_app.algorithms.specification import Specification
 from harmonization_app.algorithms.table import Labelled
 
@@ -26,6 +32,10 @@ from harmonization_app.algorithms.table import Labelled
 EXACT_FIT_RATIO = 1e-11
 # A batch whose residual variance is below this part of the pooled one was fitted exactly: its scale is not estimable.
 LEAST_SCALE = 1e-12
+
+
+# The arrays of a fit that depend on batches, and the steps of its shrinkage by pool and batch.
+Estimated = tuple[dict[str, FloatArray], dict[str, dict[str, int]]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,9 +90,7 @@ def standardize(
     return Moments(shift, scale, squares, statistics.counts, statistics.constant, pooled, grand_mean, passed)
 
 
-def shrink(
-    moments: Moments, design: Design, table: Labelled, specification: Specification
-) -> tuple[dict[str, FloatArray], dict[str, dict[str, int]]]:
+def shrink(moments: Moments, design: Design, table: Labelled, specification: Specification) -> Estimated:
     """Return shifts, scales [batches x features] and priors [pools x batches x 4], and steps by pool and
     batch. A reference batch has no prior: its scale is the pooled one, the same for all features.
     """
@@ -123,15 +131,7 @@ def shrink(
     return {**arrays, "priors": priors}, iterations
 
 
-def pool_columns(table: Labelled, specification: Specification, usable: BoolArray) -> dict[str, IntArray]:
-    """Return the usable columns of each feature pool; one pool named "all" where the plan names none."""
-    if not specification.pools:
-        return {"all": np.flatnonzero(usable)}
-    found = {pool.name: feature_positions(table, pool.features) for pool in specification.pools}
-    return {name: columns[usable[columns]] for name, columns in found.items()}
-
-
-def batch_effects(arrays: Mapping[str, npt.NDArray]) -> BatchEffects:
+def batch_effects(arrays: Arrays) -> BatchEffects:
     """Return what a fitted model takes off."""
     deviation = np.sqrt(arrays["pooled_variance"])
     return BatchEffects(

@@ -12,7 +12,6 @@ ones, 3 scanners, 4 visits) 5 % of the jumps at scanner changes are left in the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,6 +19,8 @@ import numpy.typing as npt
 
 from harmonization_app.algorithms.base import (
     Algorithm,
+    Arrays,
+    BoolArray,
     Capabilities,
     Dataset,
     Finding,
@@ -34,12 +35,12 @@ from harmonization_app.algorithms.design import (
     Design,
     build_design,
     code_covariates,
-    merged_labels,
+    known_codes,
+    pool_columns,
     select_features,
 )
 from harmonization_app.algorithms.empirical_bayes import estimate_prior
-from harmonization_app.algorithms.kernel import BoolArray
-from harmonization_app.algorithms.location_scale import EXACT_FIT_RATIO, not_estimable, pool_columns
+from harmonization_app.algorithms.location_scale import EXACT_FIT_RATIO, not_estimable
 from harmonization_app.algorithms.longitudinal import (
     LongitudinalDesign,
     check_columns,
@@ -54,7 +55,7 @@ from harmonization_app.algorithms.mixed_model import (
     predict,
 )
 from harmonization_app.algorithms.model import Model
-from harmonization_app.algorithms.opening import base_facts, open_fit, run_gate
+from harmonization_app.algorithms.opening import base_facts, flagged, new_model, open_fit, run_gate
 from harmonization_app.algorithms.options import read_options
 from harmonization_app.algorithms.specification import Specification, method_schema
 from harmonization_app.algorithms.spread import without_spread
@@ -90,15 +91,7 @@ class LongCombat(Algorithm):
     version: ClassVar[str] = "1.1.0"
     title: ClassVar[str] = "Longitudinal ComBat"
     tolerance_sd: ClassVar[float] = 2e-6
-    capabilities: ClassVar[Capabilities] = Capabilities(
-        missing_values=False,
-        reference_batch=False,
-        train_apply=True,
-        nonparametric=False,
-        mean_only=False,
-        without_eb=False,
-        longitudinal=True,
-    )
+    capabilities: ClassVar[Capabilities] = Capabilities(train_apply=True, longitudinal=True)
     limits: ClassVar[tuple[str, ...]] = (
         "New scans are corrected with their subject's random effects predicted from the scans given: one "
         "scan alone tells little of its subject, so the result depends a little on which scans are given "
@@ -120,7 +113,6 @@ class LongCombat(Algorithm):
         "harmonization_app.algorithms.longcombat",
         "harmonization_app.algorithms.longitudinal",
         "harmonization_app.algorithms.mixed_model",
-        "harmonization_app.algorithms.opening",
     )
 
     def parameters_schema(self) -> dict[str, Any]:
@@ -203,15 +195,11 @@ class LongCombat(Algorithm):
         findings: tuple[Finding, ...],
         flags: dict[str, tuple[str, ...]],
     ) -> Model:
-        return Model(
-            algorithm=self.id,
-            version=self.version,
-            specification=specification,
-            features=dataset.features,
-            units=dataset.units,
-            batches=design.batches,
-            batch_sizes=tuple(int(size) for size in design.batch_sizes),
-            coding=design.coding,
+        return new_model(
+            self,
+            dataset,
+            specification,
+            design,
             arrays=arrays,
             flags=flags,
             facts={
@@ -225,15 +213,11 @@ class LongCombat(Algorithm):
 
 def _known_design(model: Model, dataset: Dataset) -> Design:
     """Return batches and covariates of scans to correct, coded as when the model was fitted."""
-    position = {batch: index for index, batch in enumerate(model.batches)}
-    labels = merged_labels(dataset, model.specification)
-    codes = np.fromiter((position[str(label)] for label in labels), np.int64, len(labels))
+    codes = known_codes(dataset, model.specification, model.batches)
     return Design(model.batches, codes, code_covariates(dataset, model.coding), model.coding)
 
 
-def _corrected(
-    values: FloatArray, fitted: FloatArray, codes: IntArray, arrays: Mapping[str, npt.NDArray[Any]]
-) -> FloatArray:
+def _corrected(values: FloatArray, fitted: FloatArray, codes: IntArray, arrays: Arrays) -> FloatArray:
     """Return values with the batches' effects out: of `fitted` the fixed ones, of what is left shift and scale."""
     offsets, scale = arrays["batch_offsets"][codes], arrays["residual_scale"]
     standard = (values - fitted + offsets) / scale
@@ -309,6 +293,6 @@ def _pools(dataset: Dataset, specification: Specification, varying: BoolArray) -
 
 
 def _flags(dataset: Dataset, varying: BoolArray, fit: MixedFit) -> dict[str, tuple[str, ...]]:
-    names = np.array(dataset.features)
-    flagged = {"constant": names[~varying], "singular_fit": names[varying][fit.singular]}
-    return {code: tuple(found.tolist()) for code, found in flagged.items() if found.size}
+    singular = np.zeros(len(varying), dtype=np.bool_)
+    singular[varying] = fit.singular
+    return flagged(dataset, {"constant": ~varying, "singular_fit": singular})

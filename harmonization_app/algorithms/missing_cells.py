@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from harmonization_app.algorithms.base import FloatArray, IntArray
+from harmonization_app.algorithms.base import BoolArray, FloatArray, IntArray
 from harmonization_app.algorithms.least_squares import (
     SINGULAR_RATIO,
     Basis,
-    BoolArray,
     Grouping,
     Statistics,
     blocks,
@@ -132,7 +131,7 @@ def _fill_columns(
     own_centres = _observed_centres(mask, within, safe, grouping)
     gram = _observed_gram(mask, within, counts, own_centres)
     scans = counts.sum(axis=0)
-    singular, doubtful = _singular(gram, scans), _doubtful(gram, scans)
+    singular, doubtful = undetermined(gram, scans), _doubtful(gram, scans)
     gram[singular] = np.eye(within.shape[1])
     coefficients = np.zeros((within.shape[1], len(columns)))
     for _ in range(2 if within.shape[1] else 0):
@@ -178,8 +177,11 @@ def _observed_gram(
     return gram - np.einsum("bf,bcf,bdf->fcd", counts, centres, centres)
 
 
-def _singular(gram: FloatArray, scans: FloatArray) -> BoolArray:
-    """Return where a column does not vary over the observed `scans` [features], or others determine it."""
+def undetermined(gram: FloatArray, scans: FloatArray) -> BoolArray:
+    """Return where a column does not vary over the observed `scans` [features], or others determine it.
+
+    `gram` [features x columns x columns] are the products of scaled covariates centred within batches.
+    """
     if not gram.shape[1]:
         return np.zeros(len(gram), dtype=np.bool_)
     squares = np.einsum("fcc->fc", gram)

@@ -6,7 +6,8 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from hub.core.canonical import canonical_json
 from hub.core.errors import InvalidInput
 
 MODEL_FORMAT = 1
+# Flags of the features that a method of the ComBat family passes through unchanged.
+LEFT_OUT = ("constant", "unusable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,38 @@ class Model:
     iterations: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     flags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def corrected(self) -> npt.NDArray[np.bool_]:
+        """Which features the fit did not leave as they are, [features]."""
+        left_out = {name for code in LEFT_OUT for name in self.flags.get(code, ())}
+        return np.array([name not in left_out for name in self.features], dtype=np.bool_)
+
+    def with_batch(
+        self,
+        batch: str,
+        scans: int,
+        rows: Mapping[str, npt.NDArray[Any]],
+        priors: npt.NDArray[np.float64] | None = None,
+        steps: Mapping[str, int] = MappingProxyType({}),
+    ) -> Model:
+        """Return the model with one batch more of `scans` scans; all other numbers stay bit for bit.
+
+        `rows` are the batch's own of the arrays [batches x features] by name, `priors` [pools x 4] and `steps` by pool.
+        """
+        arrays = {name: np.vstack([self.arrays[name], row]) for name, row in rows.items()}
+        if priors is not None:
+            arrays["priors"] = np.concatenate([self.arrays["priors"], priors[:, None, :]], axis=1)
+        return replace(
+            self,
+            batches=(*self.batches, batch),
+            batch_sizes=(*self.batch_sizes, scans),
+            arrays={**self.arrays, **arrays},
+            iterations={
+                pool: {**own, **({batch: steps[pool]} if pool in steps else {})}
+                for pool, own in self.iterations.items()
+            },
+        )
 
 
 @dataclass(frozen=True, slots=True)

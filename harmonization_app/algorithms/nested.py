@@ -23,8 +23,8 @@ from harmonization_app.algorithms.base import (
     require_no_stops,
 )
 from harmonization_app.algorithms.combat import Combat
-from harmonization_app.algorithms.compound import Part, pack, unpack
-from harmonization_app.algorithms.design import level_text, merged_labels, select_features
+from harmonization_app.algorithms.compound import Labels, Step, apply_steps, fit_steps, pack
+from harmonization_app.algorithms.design import level_texts, merged_labels, select_features
 from harmonization_app.algorithms.model import Model
 from harmonization_app.algorithms.opening import base_facts, batch_sizes, open_fit, run_gate
 from harmonization_app.algorithms.specification import Specification, method_schema
@@ -39,12 +39,7 @@ class Nested(Algorithm):
     version: ClassVar[str] = "1.0.0"
     title: ClassVar[str] = "Nested ComBat"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        missing_values=True,
-        reference_batch=False,
-        train_apply=True,
-        nonparametric=True,
-        mean_only=True,
-        without_eb=True,
+        missing_values=True, train_apply=True, nonparametric=True, mean_only=True, without_eb=True
     )
     limits: ClassVar[tuple[str, ...]] = (
         "The order of the batch variables is part of the plan and changes the result; an order chosen by "
@@ -61,7 +56,6 @@ class Nested(Algorithm):
         *Combat.source_modules,
         "harmonization_app.algorithms.compound",
         "harmonization_app.algorithms.nested",
-        "harmonization_app.algorithms.opening",
     )
 
     def parameters_schema(self) -> dict[str, Any]:
@@ -78,59 +72,44 @@ class Nested(Algorithm):
 
     def validate(self, dataset: Dataset, specification: Specification) -> tuple[Finding, ...]:
         """Return the findings of the gate for each batch variable, each named before its message."""
-        return run_gate(self, dataset, specification, _check_variables, _labels)
+        return run_gate(self, dataset, specification, _check_variables, _check_labels)
 
     def fit(self, dataset: Dataset, specification: Specification) -> Model:
         """Fit the steps one after the other. Raises HarmonizationRefused."""
         dataset, findings = open_fit(self, dataset, specification)
-        current, combat, parts = dataset, Combat(), []
-        for name in specification.batch_variables:
-            own = _by_variable(current, name)
-            model = combat.estimate(own, _step(specification), ())
-            parts.append(Part(name, model))
-            current = current.with_values(combat.correct(model, own, ()).values)
-        facts = {**base_facts(dataset, findings), "order": [part.name for part in parts]}
+        parts = fit_steps(plan_steps(dataset, specification), dataset)
+        facts = {**base_facts(dataset, findings), "order": list(specification.batch_variables)}
         sizes = batch_sizes(dataset, specification)
-        return pack(self.id, self.version, specification, dataset, sizes, parts, facts)
+        return pack(self, specification, dataset, sizes, parts, facts)
 
     def apply(self, model: Model, dataset: Dataset) -> Result:
         """Correct scans step by step by frozen parameters. Raises HarmonizationRefused."""
         dataset = select_features(dataset, model.features)
-        parts, combat = unpack(model), Combat()
-        findings: list[Finding] = _labels(dataset, model.specification, least=1)
-        if not findings:
-            for part in parts:
-                findings += gate.check_apply(part.model, _by_variable(dataset, part.name))
-        require_no_stops(findings)
-        current = dataset
-        for part in parts:
-            corrected = combat.correct(part.model, _by_variable(current, part.name), ())
-            current = current.with_values(corrected.values)
-        unique = tuple(dict.fromkeys(findings))
-        return Result(current.values, model, unique, model.iterations, model.flags, model.facts)
+        require_no_stops(_check_labels(dataset, model.specification, least=1))
+        return apply_steps(model, dataset, (), lambda name: _levels(dataset, name))
 
 
-def _step(specification: Specification) -> Specification:
-    return replace(specification, batch_variables=())
+def plan_steps(dataset: Dataset, specification: Specification) -> list[Step]:
+    """Return ComBat of each batch variable, in the order of the plan."""
+    own = replace(specification, batch_variables=())
+    return [Step(name, _levels(dataset, name), own) for name in specification.batch_variables]
 
 
-def _by_variable(dataset: Dataset, name: str) -> Dataset:
-    """Return the dataset with the column `name` as its batch."""
-    labels = tuple(level_text(value) for value in dataset.covariates[name])
-    return replace(dataset, batches=labels)
+def _levels(dataset: Dataset, name: str) -> Labels:
+    return tuple(level_texts(dataset.covariates[name]))
 
 
 def _check_variables(dataset: Dataset, specification: Specification) -> list[Finding]:
     """Return the findings of the gate for each batch variable up to the first that stops."""
     findings: list[Finding] = []
-    for name in specification.batch_variables:
+    for step in plan_steps(dataset, specification):
         if not stops(findings):
-            own = gate.check(_by_variable(dataset, name), _step(specification))
-            findings += [replace(item, message=f"Batch variable {name}: {item.message}") for item in own]
+            own = gate.check(replace(dataset, batches=step.batches), step.specification)
+            findings += [replace(item, message=f"Batch variable {step.name}: {item.message}") for item in own]
     return findings
 
 
-def _labels(dataset: Dataset, specification: Specification, least: int = 2) -> list[Finding]:
+def _check_labels(dataset: Dataset, specification: Specification, least: int = 2) -> list[Finding]:
     """Return stops for batch variables that the table lacks, that are covariates, or the batch column at fault."""
     lacking = tuple(name for name in specification.batch_variables if name not in dataset.covariates)
     if lacking:

@@ -26,14 +26,13 @@ from harmonization_app.algorithms.base import (
     Finding,
     FloatArray,
     IntArray,
-    Result,
     require_no_stops,
 )
-from harmonization_app.algorithms.combat import Combat
+from harmonization_app.algorithms.compound import fit_step
 from harmonization_app.algorithms.design import level_texts, select_features
 from harmonization_app.algorithms.k_sample import anderson_darling
 from harmonization_app.algorithms.model import Model
-from harmonization_app.algorithms.nested import Nested
+from harmonization_app.algorithms.nested import Nested, plan_steps
 from harmonization_app.algorithms.options import read_options
 from harmonization_app.algorithms.specification import Specification
 from harmonization_app.diagnostics.wording import listed, stops
@@ -133,12 +132,13 @@ def _every_order(
     Orders that begin alike share the steps they have in common.
     """
     variables = specification.batch_variables
+    steps = {step.name: step for step in plan_steps(dataset, specification)}
     trials: list[Trial] = []
 
     def descend(current: Dataset, done: tuple[str, ...]) -> None:
-        for name in variables:
+        for name, step in steps.items():
             if name not in done:
-                descend(_corrected(current, name, specification), (*done, name))
+                descend(fit_step(step, current)[1], (*done, name))
         if len(done) == len(variables):
             trials.append(Trial(done, tuple((name, _significant(current, name, test)) for name in variables)))
 
@@ -150,26 +150,19 @@ def _stepwise(
     dataset: Dataset, specification: Specification, test: str
 ) -> tuple[tuple[str, ...], list[Trial]]:
     """Return the order by which each step leaves the fewest differences in its own variable, and every step."""
+    steps = plan_steps(dataset, specification)
     trials: list[Trial] = []
     done: tuple[str, ...] = ()
     current = dataset
-    while len(done) < len(specification.batch_variables):
-        left = [name for name in specification.batch_variables if name not in done]
-        tables = {name: _corrected(current, name, specification) for name in left}
-        tried = [Trial((*done, name), ((name, _significant(tables[name], name, test)),)) for name in left]
+    while len(done) < len(steps):
+        tables = {step.name: fit_step(step, current)[1] for step in steps if step.name not in done}
+        tried = [
+            Trial((*done, name), ((name, _significant(table, name, test)),)) for name, table in tables.items()
+        ]
         trials += tried
         done = min(tried, key=lambda trial: trial.total).order
         current = tables[done[-1]]
     return done, trials
-
-
-def _corrected(dataset: Dataset, name: str, specification: Specification) -> Dataset:
-    """Return the dataset after ComBat for the batch variable `name`."""
-    own = replace(dataset, batches=tuple(level_texts(dataset.covariates[name])))
-    combat = Combat()
-    model = combat.estimate(own, replace(specification, batch_variables=(), options={}), ())
-    result: Result = combat.correct(model, own, ())
-    return dataset.with_values(result.values)
 
 
 def _significant(dataset: Dataset, name: str, test: str) -> int:

@@ -30,14 +30,14 @@ from harmonization_app.algorithms.base import (
     HarmonizationRefused,
     Result,
     require_no_stops,
-    without_rows,
 )
 from harmonization_app.algorithms.design import Design, as_number, build_design, level_text, select_features
 from harmonization_app.algorithms.model import Model
+from harmonization_app.algorithms.opening import SHARED_MODULES, flagged, new_model, table_facts
 from harmonization_app.algorithms.options import check_parameters
 from harmonization_app.algorithms.specification import Specification, method_schema
 from harmonization_app.diagnostics import gate
-from harmonization_app.diagnostics.wording import listed
+from harmonization_app.diagnostics.wording import listed, stops
 
 # Rounding of a covariate to 32 bits, in its SD, beyond which results would leave the stated 5e-7 SD.
 FLOAT32_ROUNDING_SD = 1e-6
@@ -59,14 +59,7 @@ class NeuroCombat(Algorithm):
         "nonparametric_not_supported",
         "apply_not_supported",
     )
-    capabilities: ClassVar[Capabilities] = Capabilities(
-        missing_values=False,
-        reference_batch=False,
-        train_apply=False,
-        nonparametric=False,
-        mean_only=True,
-        without_eb=True,
-    )
+    capabilities: ClassVar[Capabilities] = Capabilities(mean_only=True, without_eb=True)
     limits: ClassVar[tuple[str, ...]] = (
         "For agreement with earlier analyses only; combat gives the same numbers without these limits.",
         "Cannot correct new scans: neuroCombatFromTraining takes the training data's mean covariate effect "
@@ -84,30 +77,8 @@ class NeuroCombat(Algorithm):
         "batches below 8 scans.",
     )
     source_modules: ClassVar[tuple[str, ...]] = (
-        "harmonization_app.algorithms.affine",
-        "harmonization_app.algorithms.base",
-        "harmonization_app.algorithms.design",
-        "harmonization_app.algorithms.kernel",
-        "harmonization_app.algorithms.least_squares",
-        "harmonization_app.algorithms.missing_cells",
-        "harmonization_app.algorithms.model",
+        *SHARED_MODULES,
         "harmonization_app.algorithms.neurocombat",
-        "harmonization_app.algorithms.options",
-        "harmonization_app.algorithms.specification",
-        "harmonization_app.algorithms.table",
-        "harmonization_app.diagnostics.gate",
-        "harmonization_app.diagnostics.gate_assumptions",
-        "harmonization_app.diagnostics.gate_balance",
-        "harmonization_app.diagnostics.gate_batches",
-        "harmonization_app.diagnostics.gate_counts",
-        "harmonization_app.diagnostics.gate_covariates",
-        "harmonization_app.diagnostics.gate_products",
-        "harmonization_app.diagnostics.gate_residuals",
-        "harmonization_app.diagnostics.gate_slopes",
-        "harmonization_app.diagnostics.gate_summary",
-        "harmonization_app.diagnostics.gate_values",
-        "harmonization_app.diagnostics.subjects",
-        "harmonization_app.diagnostics.wording",
         "neuroCombat.neuroCombat",
     )
 
@@ -121,10 +92,9 @@ class NeuroCombat(Algorithm):
 
     def validate(self, dataset: Dataset, specification: Specification) -> tuple[Finding, ...]:
         """Return the findings of the common gate and the refusals of what the package gets wrong."""
-        own = [*_unsupported(specification)]
-        own += _extra_parameters(specification)
+        own = _unsupported(specification) + _extra_parameters(specification)
         findings = gate.check(dataset, replace(specification, missing_values="refuse"))
-        if not any(finding.severity == "stop" for finding in (*own, *findings)):
+        if not stops((*own, *findings)):
             own += _precision(dataset, specification)
             own += _constant_in_batch(findings, specification)
         return (*own, *findings)
@@ -267,23 +237,14 @@ def _model(
     }
     arrays["pooled_variance"] = np.array(estimates["var.pooled"], dtype=np.float64).ravel()
     arrays["usable"] = np.flatnonzero(~constant)
-    return Model(
-        algorithm=algorithm.id,
-        version=algorithm.version,
-        specification=specification,
-        features=dataset.features,
-        units=dataset.units,
-        batches=design.batches,
-        batch_sizes=tuple(int(size) for size in design.batch_sizes),
-        coding=design.coding,
+    return new_model(
+        algorithm,
+        dataset,
+        specification,
+        design,
         arrays=arrays,
-        flags={"constant": tuple(np.array(dataset.features)[constant].tolist())} if constant.any() else {},
-        facts={
-            "scans": len(dataset.rows),
-            "features": len(dataset.features),
-            "missing_cells": 0,
-            "findings": without_rows(findings),
-        },
+        flags=flagged(dataset, {"constant": constant}),
+        facts=table_facts(dataset, 0, findings),
     )
 
 

@@ -1,21 +1,59 @@
-"""What methods begin with: parameters against their schema, the common gate, their own checks; the opening of a fit."""
+"""What methods begin with and end in: parameters against their schema, the gate, their own checks; a model's frame."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from harmonization_app.algorithms.base import Algorithm, Dataset, Finding, require_no_stops, without_rows
-from harmonization_app.algorithms.design import level_texts, merged_labels, select_features
+from harmonization_app.algorithms.base import (
+    Algorithm,
+    Arrays,
+    BoolArray,
+    Dataset,
+    Finding,
+    require_no_stops,
+    without_rows,
+)
+from harmonization_app.algorithms.design import Design, level_texts, merged_labels, select_features
+from harmonization_app.algorithms.model import Model
 from harmonization_app.algorithms.options import check_parameters
 from harmonization_app.algorithms.specification import Specification
+from harmonization_app.algorithms.table import Labelled
 from harmonization_app.diagnostics import gate
 from harmonization_app.diagnostics.wording import listed, stops
 
 Check = Callable[[Dataset, Specification], Iterable[Finding]]
+# The modules that every method rests on: table, plan, design and gate.
+SHARED_MODULES: tuple[str, ...] = (
+    "harmonization_app.algorithms.affine",
+    "harmonization_app.algorithms.base",
+    "harmonization_app.algorithms.design",
+    "harmonization_app.algorithms.kernel",
+    "harmonization_app.algorithms.least_squares",
+    "harmonization_app.algorithms.missing_cells",
+    "harmonization_app.algorithms.model",
+    "harmonization_app.algorithms.opening",
+    "harmonization_app.algorithms.options",
+    "harmonization_app.algorithms.specification",
+    "harmonization_app.algorithms.table",
+    "harmonization_app.diagnostics.gate",
+    "harmonization_app.diagnostics.gate_assumptions",
+    "harmonization_app.diagnostics.gate_balance",
+    "harmonization_app.diagnostics.gate_batches",
+    "harmonization_app.diagnostics.gate_counts",
+    "harmonization_app.diagnostics.gate_covariates",
+    "harmonization_app.diagnostics.gate_products",
+    "harmonization_app.diagnostics.gate_residuals",
+    "harmonization_app.diagnostics.gate_slopes",
+    "harmonization_app.diagnostics.gate_summary",
+    "harmonization_app.diagnostics.gate_values",
+    "harmonization_app.diagnostics.subjects",
+    "harmonization_app.diagnostics.wording",
+)
 
 
 def run_gate(
@@ -56,11 +94,53 @@ def batch_sizes(dataset: Dataset, specification: Specification) -> dict[str, int
 
 def base_facts(dataset: Dataset, findings: Sequence[Finding]) -> dict[str, Any]:
     """Return what every model tells of its data."""
+    return table_facts(dataset, int(np.isnan(dataset.values).sum()), findings)
+
+
+def table_facts(table: Labelled, missing_cells: int, findings: Sequence[Finding]) -> dict[str, Any]:
+    """Return the same of a table whose missing cells were counted elsewhere."""
     return {
-        "scans": len(dataset.rows),
-        "features": len(dataset.features),
-        "missing_cells": int(np.isnan(dataset.values).sum()),
+        "scans": len(table.rows),
+        "features": len(table.features),
+        "missing_cells": missing_cells,
         "findings": without_rows(findings),
+    }
+
+
+def new_model(
+    algorithm: Algorithm,
+    table: Labelled,
+    specification: Specification,
+    design: Design,
+    *,
+    arrays: Arrays,
+    facts: Mapping[str, Any],
+    flags: Mapping[str, tuple[str, ...]],
+    iterations: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
+) -> Model:
+    """Return the model of a fit of `table` by `design`."""
+    return Model(
+        algorithm=algorithm.id,
+        version=algorithm.version,
+        specification=specification,
+        features=table.features,
+        units=table.units,
+        batches=design.batches,
+        batch_sizes=tuple(int(size) for size in design.batch_sizes),
+        coding=design.coding,
+        arrays=arrays,
+        iterations=iterations,
+        flags=flags,
+        facts=facts,
+    )
+
+
+def flagged(table: Labelled, marks: Mapping[str, BoolArray]) -> dict[str, tuple[str, ...]]:
+    """Return the features marked by reason, `marks` [features] being those treated otherwise; no reason is empty."""
+    return {
+        reason: tuple(table.features[i] for i in np.flatnonzero(mask))
+        for reason, mask in marks.items()
+        if mask.any()
     }
 
 

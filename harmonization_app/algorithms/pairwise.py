@@ -65,7 +65,6 @@ class Pairwise(Algorithm):
     source_modules: ClassVar[tuple[str, ...]] = (
         *Combat.source_modules,
         "harmonization_app.algorithms.compound",
-        "harmonization_app.algorithms.opening",
         "harmonization_app.algorithms.pairwise",
     )
 
@@ -88,7 +87,7 @@ class Pairwise(Algorithm):
             for batch, rows in _moving(merged, specification).items()
         ]
         sizes, facts = batch_sizes(dataset, specification), base_facts(dataset, findings)
-        return pack(self.id, self.version, specification, dataset, sizes, parts, facts)
+        return pack(self, specification, dataset, sizes, parts, facts)
 
     def apply(self, model: Model, dataset: Dataset) -> Result:
         """Correct scans of the moving batches, each by its own pair; the reference's stay as they are."""

@@ -18,9 +18,9 @@ from datetime import date
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from harmonization_app.algorithms.base import (
+    Arrays,
     Capabilities,
     CovariateValue,
     Dataset,
@@ -29,8 +29,8 @@ from harmonization_app.algorithms.base import (
     HarmonizationRefused,
     IntArray,
 )
-from harmonization_app.algorithms.design import merged_labels
-from harmonization_app.algorithms.direct import WITHOUT_EB, DirectMethod
+from harmonization_app.algorithms.design import Design, merged_labels
+from harmonization_app.algorithms.direct import DirectMethod, without_eb
 from harmonization_app.algorithms.model import Model
 from harmonization_app.algorithms.opening import run_gate
 from harmonization_app.algorithms.specification import (
@@ -98,12 +98,7 @@ class PhantomCalibration(DirectMethod):
     version: ClassVar[str] = "1.0.0"
     title: ClassVar[str] = "Phantom calibration"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        missing_values=True,
-        reference_batch=False,
-        train_apply=True,
-        nonparametric=False,
-        mean_only=False,
-        without_eb=True,
+        missing_values=True, train_apply=True, without_eb=True
     )
     limits: ClassVar[tuple[str, ...]] = (
         "Corrects what the phantom and the body share (geometry, ADC, CT numbers), not what depends on "
@@ -121,7 +116,7 @@ class PhantomCalibration(DirectMethod):
     )
 
     def parameters_schema(self) -> dict[str, Any]:
-        schema = method_schema(OPTIONS, WITHOUT_EB)
+        schema = method_schema(OPTIONS, without_eb())
         schema["properties"]["covariates"] |= {"maxItems": 0}
         schema["properties"]["options"]["required"] = ["measurements"]
         schema["properties"]["time"] = {
@@ -157,18 +152,13 @@ class PhantomCalibration(DirectMethod):
         return []
 
     def learn(
-        self,
-        dataset: Dataset,
-        codes: IntArray,
-        batches: int,
-        specification: Specification,
-        options: Mapping[str, Any],
-    ) -> dict[str, npt.NDArray[Any]]:
+        self, dataset: Dataset, design: Design, specification: Specification, options: Mapping[str, Any]
+    ) -> Arrays:
         lines = fit_lines(options["measurements"])
         table = [(line.first, line.last, line.slope, line.offset, line.spread) for line in lines]
         return {"lines": np.array(table, dtype=np.float64)}
 
-    def flags(self, dataset: Dataset, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, tuple[str, ...]]:
+    def flags(self, dataset: Dataset, arrays: Arrays) -> dict[str, tuple[str, ...]]:
         return {}
 
     def fit(self, dataset: Dataset, specification: Specification) -> Model:

@@ -1,4 +1,4 @@
-"""Feature pools and unwanted factors of functional normalization, and what stops them."""
+"""Feature pools of functional normalization, and what stops them or the factors it takes off."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from harmonization_app.algorithms.base import Dataset, Finding, FloatArray, IntArray
-from harmonization_app.algorithms.design import build_design, feature_positions
+from harmonization_app.algorithms.base import Dataset, Finding, IntArray
+from harmonization_app.algorithms.control_factors import (
+    constant_controls,
+    control_factors,
+    learn_controls,
+    rank,
+    standardized,
+)
+from harmonization_app.algorithms.design import build_design, feature_positions, pool_columns
 from harmonization_app.algorithms.specification import Specification
 from harmonization_app.diagnostics.wording import listed
 
@@ -17,33 +23,15 @@ from harmonization_app.diagnostics.wording import listed
 LEAST_FEATURES = 10
 # Greatest over least SD of a pool's features above which their values are no sample of one quantity.
 MOST_UNLIKE = 50.0
-# Singular values below this part of the largest are rounding.
-RANK_RATIO = 1e-8
 
 
 def quantile_pools(
     dataset: Dataset, specification: Specification, options: Mapping[str, Any]
 ) -> dict[str, IntArray]:
     """Return the columns of each pool less the control features and those with one value in all scans."""
-    pools = {pool.name: pool.features for pool in specification.pools} or {"all": dataset.features}
-    constant = np.array(dataset.features)[np.ptp(dataset.values, axis=0) == 0].tolist()
-    left_out = {*options["controls"], *constant}
-    return {
-        pool: feature_positions(dataset, [name for name in features if name not in left_out])
-        for pool, features in pools.items()
-    }
-
-
-def learn_controls(own: FloatArray, factors: int) -> dict[str, FloatArray]:
-    """Return centre and spread of the controls and the rotation onto their first components."""
-    centre, spread = own.mean(axis=0), own.std(axis=0, ddof=1)
-    _, _, rotation = np.linalg.svd((own - centre) / spread, full_matrices=False)
-    return {"centre": centre, "spread": spread, "rotation": rotation[:factors].T}
-
-
-def control_factors(arrays: Mapping[str, npt.NDArray[Any]], dataset: Dataset) -> FloatArray:
-    own = dataset.values[:, arrays["controls"]]
-    return np.asarray(((own - arrays["centre"]) / arrays["spread"]) @ arrays["rotation"])
+    corrected = np.ptp(dataset.values, axis=0) > 0
+    corrected[feature_positions(dataset, options["controls"])] = False
+    return pool_columns(dataset, specification, corrected)
 
 
 def check_pools(dataset: Dataset, specification: Specification, options: Mapping[str, Any]) -> list[Finding]:
@@ -83,12 +71,11 @@ def check_factors(
     if options["factors_from"] == "batch":
         message = "The plan names control features, but takes the factors from the batches; plan one of them."
         return [Finding("controls_not_used", "stop", message, columns=tuple(names))] if names else []
+    constant = constant_controls(dataset, names)
+    if constant:
+        return constant
     controls = feature_positions(dataset, names)
-    flat = tuple(dataset.features[i] for i in controls if np.ptp(dataset.values[:, i]) == 0)
-    if flat:
-        message = f"The control feature(s) {listed(flat)} have one value in all scans and show nothing."
-        return [Finding("control_constant", "stop", message, columns=flat)]
-    found = min(_rank(_standardized(dataset.values[:, controls])), len(dataset.rows) - 2) if names else 0
+    found = min(rank(standardized(dataset.values[:, controls])), len(dataset.rows) - 2) if names else 0
     if options["factors"] > found:
         message = (
             f"The control features and scans give at most {found} factor(s); plan no more, or more controls."
@@ -99,19 +86,11 @@ def check_factors(
     )
     covariates = build_design(dataset, specification).covariates
     varying = covariates[:, np.ptp(covariates, axis=0) > 0]
-    whole = np.hstack([_standardized(factors), _standardized(varying)])
-    if _rank(whole) < whole.shape[1] or len(dataset.rows) < whole.shape[1] + 2:
+    whole = np.hstack([standardized(factors), standardized(varying)])
+    if rank(whole) < whole.shape[1] or len(dataset.rows) < whole.shape[1] + 2:
         message = (
             "The covariates explain a factor of the control features, or there are too few scans for both: what is "
             "biology and what is not cannot be told apart. Plan fewer factors or other controls."
         )
         return [Finding("factors_confounded", "stop", message, columns=tuple(names))]
     return []
-
-
-def _standardized(values: FloatArray) -> FloatArray:
-    return np.asarray((values - values.mean(axis=0)) / values.std(axis=0, ddof=1))
-
-
-def _rank(values: FloatArray) -> int:
-    return int(np.linalg.matrix_rank(values, tol=RANK_RATIO * np.linalg.norm(values, 2)))

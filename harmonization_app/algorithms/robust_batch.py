@@ -12,14 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harmonization_app.algorithms.base import Finding, FloatArray, HarmonizationRefused, IntArray
+from harmonization_app.algorithms.base import BoolArray, Finding, FloatArray, HarmonizationRefused, IntArray
 from harmonization_app.algorithms.empirical_bayes import (
     CONVERGENCE,
     MAXIMUM_ITERATIONS,
     Prior,
     estimate_prior,
 )
-from harmonization_app.algorithms.kernel import BoolArray
 from harmonization_app.algorithms.robust import medians, midvariances
 from harmonization_app.algorithms.specification import Specification
 from harmonization_app.diagnostics.wording import listed

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from harmonization_app.algorithms.base import Dataset, Finding, FloatArray
-from harmonization_app.algorithms.least_squares import BoolArray, blocks
+from harmonization_app.algorithms.base import BoolArray, Dataset, Finding, FloatArray
+from harmonization_app.algorithms.least_squares import blocks
 from harmonization_app.diagnostics.wording import listed
 
 # Variances below this have lost digits: the least normal number is 2e-308.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from harmonization_app.algorithms.base import Dataset, Finding, FloatArray, HarmonizationRefused, IntArray
-from harmonization_app.algorithms.design import build_design, feature_positions
+from harmonization_app.algorithms.design import build_design, pool_columns
 from harmonization_app.algorithms.specification import Specification
 from harmonization_app.algorithms.surrogate import (
     Surrogates,
@@ -33,12 +33,9 @@ class Estimate:
     change: float
 
 
-def pool_columns(dataset: Dataset, specification: Specification) -> dict[str, IntArray]:
+def varying_pools(dataset: Dataset, specification: Specification) -> dict[str, IntArray]:
     """Return the varying columns of each pool."""
-    pools = {pool.name: pool.features for pool in specification.pools} or {"all": dataset.features}
-    varying = np.ptp(dataset.values, axis=0) > 0
-    columns = {pool: feature_positions(dataset, names) for pool, names in pools.items()}
-    return {pool: own[varying[own]] for pool, own in columns.items()}
+    return pool_columns(dataset, specification, np.ptp(dataset.values, axis=0) > 0)
 
 
 def estimate_pools(
@@ -46,7 +43,7 @@ def estimate_pools(
 ) -> Iterator[Estimate]:
     """Yield the surrogate variables of each pool. Raises HarmonizationRefused where its features give none."""
     covariates = build_design(dataset, specification).covariates
-    for position, (pool, columns) in enumerate(pool_columns(dataset, specification).items()):
+    for position, (pool, columns) in enumerate(varying_pools(dataset, specification).items()):
         values = dataset.values[:, columns]
         scale = values.std(axis=0, ddof=1) if options["standardize"] else np.ones(len(columns))
         standard = (values - values.mean(axis=0)) / scale

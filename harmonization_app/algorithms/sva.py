@@ -29,6 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harmonization_app.algorithms.base import (
+    Arrays,
     Capabilities,
     Dataset,
     Finding,
@@ -37,14 +38,15 @@ from harmonization_app.algorithms.base import (
     IntArray,
     Severity,
 )
-from harmonization_app.algorithms.design import build_design, code_covariates
-from harmonization_app.algorithms.direct import WITHOUT_EB, DirectMethod
+from harmonization_app.algorithms.design import Design, build_design, code_covariates
+from harmonization_app.algorithms.direct import DirectMethod, without_eb
 from harmonization_app.algorithms.model import Model
+from harmonization_app.algorithms.opening import flagged
 from harmonization_app.algorithms.options import read_options
 from harmonization_app.algorithms.specification import Specification, method_schema
 from harmonization_app.algorithms.surrogate import Surrogates, variance_explained
-from harmonization_app.algorithms.surrogate_pools import Estimate, estimate_pools, pool_columns
-from harmonization_app.diagnostics.wording import listed
+from harmonization_app.algorithms.surrogate_pools import Estimate, estimate_pools, varying_pools
+from harmonization_app.diagnostics.wording import listed, stops
 
 # Below the first the local false discovery rates mean nothing, below the second they are uncertain.
 LEAST_FEATURES, FEW_FEATURES = 10, 50
@@ -100,14 +102,7 @@ class SurrogateVariables(DirectMethod):
     id: ClassVar[str] = "sva"
     version: ClassVar[str] = "1.0.0"
     title: ClassVar[str] = "Surrogate variable analysis (SVA)"
-    capabilities: ClassVar[Capabilities] = Capabilities(
-        missing_values=False,
-        reference_batch=False,
-        train_apply=True,
-        nonparametric=False,
-        mean_only=False,
-        without_eb=True,
-    )
+    capabilities: ClassVar[Capabilities] = Capabilities(train_apply=True, without_eb=True)
     limits: ClassVar[tuple[str, ...]] = (
         "For unknown batches. Known scanners are corrected by a method that names them beforehand; the batch labels "
         "are not used here.",
@@ -132,8 +127,7 @@ class SurrogateVariables(DirectMethod):
     )
 
     def parameters_schema(self) -> dict[str, Any]:
-        fixed = {name: value for name, value in WITHOUT_EB.items() if name != "pools"}
-        return method_schema(OPTIONS, fixed)
+        return method_schema(OPTIONS, without_eb("pools"))
 
     def check(self, dataset: Dataset, specification: Specification) -> list[Finding]:
         """Stop where biology is not named, or the features of a pool do not give the factors; tell their number."""
@@ -145,7 +139,7 @@ class SurrogateVariables(DirectMethod):
             )
             return [Finding("covariates_needed", "stop", message)]
         findings = _check_pools(dataset, specification, options)
-        if not any(finding.severity == "stop" for finding in findings):
+        if not stops(findings):
             try:
                 for estimate in estimate_pools(dataset, specification, options):
                     findings += _describe(estimate, dataset, specification)
@@ -154,16 +148,11 @@ class SurrogateVariables(DirectMethod):
         return findings
 
     def learn(
-        self,
-        dataset: Dataset,
-        codes: IntArray,
-        batches: int,
-        specification: Specification,
-        options: Mapping[str, Any],
-    ) -> dict[str, npt.NDArray[Any]]:
+        self, dataset: Dataset, design: Design, specification: Specification, options: Mapping[str, Any]
+    ) -> Arrays:
         arrays: dict[str, npt.NDArray[Any]] = {}
-        membership = (codes[:, None] == np.arange(1, batches)).astype(np.float64)
-        covariates = build_design(dataset, specification).covariates
+        membership = np.eye(len(design.batches))[design.codes][:, 1:]
+        covariates = design.covariates
         for position, estimate in enumerate(estimate_pools(dataset, specification, options)):
             columns, own = estimate.columns, estimate.surrogates
             factors = own.factors(dataset.values[:, columns], covariates)
@@ -191,9 +180,8 @@ class SurrogateVariables(DirectMethod):
         }
         return replace(model, facts={**model.facts, "surrogate_variables": told})
 
-    def flags(self, dataset: Dataset, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, tuple[str, ...]]:
-        constant = np.ptp(dataset.values, axis=0) == 0
-        return {"constant": tuple(np.array(dataset.features)[constant].tolist())} if constant.any() else {}
+    def flags(self, dataset: Dataset, arrays: Arrays) -> dict[str, tuple[str, ...]]:
+        return flagged(dataset, {"constant": np.ptp(dataset.values, axis=0) == 0})
 
     def adjust(self, model: Model, dataset: Dataset, codes: IntArray) -> FloatArray:
         corrected = dataset.values.copy()
@@ -210,7 +198,7 @@ class SurrogateVariables(DirectMethod):
 def _check_pools(dataset: Dataset, specification: Specification, options: Mapping[str, Any]) -> list[Finding]:
     """Return stops for pools of too few features or, unless standardized, of several units."""
     findings = []
-    for pool, columns in pool_columns(dataset, specification).items():
+    for pool, columns in varying_pools(dataset, specification).items():
         units = sorted({dataset.units[i] or "no unit" for i in columns})
         if len(units) > 1 and not options["standardize"]:
             message = (

@@ -16,11 +16,10 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
-from harmonization_app.algorithms.base import Capabilities, Dataset, Finding, FloatArray, IntArray
-from harmonization_app.algorithms.design import level_texts, merged_labels
-from harmonization_app.algorithms.direct import WITHOUT_EB, DirectMethod, batch_positions
+from harmonization_app.algorithms.base import Arrays, Capabilities, Dataset, Finding, FloatArray, IntArray
+from harmonization_app.algorithms.design import Design, batch_codes, level_texts
+from harmonization_app.algorithms.direct import DirectMethod, without_eb
 from harmonization_app.algorithms.longitudinal import batch_components
 from harmonization_app.algorithms.model import Model
 from harmonization_app.algorithms.opening import check_label_column
@@ -38,12 +37,7 @@ class TravellingSubject(DirectMethod):
     version: ClassVar[str] = "1.0.0"
     title: ClassVar[str] = "Travelling subjects"
     capabilities: ClassVar[Capabilities] = Capabilities(
-        missing_values=False,
-        reference_batch=True,
-        train_apply=True,
-        nonparametric=False,
-        mean_only=True,
-        without_eb=True,
+        reference_batch=True, train_apply=True, mean_only=True, without_eb=True
     )
     limits: ClassVar[tuple[str, ...]] = (
         "Only the mean of each batch is corrected, not its scale.",
@@ -61,8 +55,7 @@ class TravellingSubject(DirectMethod):
     )
 
     def parameters_schema(self) -> dict[str, Any]:
-        fixed = {name: value for name, value in WITHOUT_EB.items() if name != "reference_batch"}
-        schema = method_schema(fixed={**fixed, "mean_only": True})
+        schema = method_schema(fixed={**without_eb("reference_batch"), "mean_only": True})
         schema["properties"]["covariates"] |= {"maxItems": 0}
         schema["properties"]["subject"] = {"type": "string", "minLength": 1}
         schema["required"] = ["subject"]
@@ -74,11 +67,8 @@ class TravellingSubject(DirectMethod):
         findings = check_label_column(dataset, name)
         if findings:
             return findings
-        texts = level_texts(dataset.covariates[name])
-        labels = [str(label) for label in merged_labels(dataset, specification)]
-        batches = tuple(sorted(set(labels)))
-        codes = batch_positions(labels, batches)
-        subjects = np.unique(np.array(texts, dtype=str), return_inverse=True)[1].astype(np.int64)
+        batches, codes = batch_codes(dataset, specification)
+        subjects = _subjects(dataset, specification)
         component = batch_components(len(batches), codes, subjects)
         largest = np.argmax(np.bincount(component))
         apart = tuple(batches[i] for i in np.flatnonzero(component != largest))
@@ -91,25 +81,18 @@ class TravellingSubject(DirectMethod):
         return [Finding("batches_not_connected", "stop", message, batches=apart)]
 
     def learn(
-        self,
-        dataset: Dataset,
-        codes: IntArray,
-        batches: int,
-        specification: Specification,
-        options: Mapping[str, Any],
-    ) -> dict[str, npt.NDArray[Any]]:
-        texts = np.array(level_texts(dataset.covariates[str(specification.subject)]), dtype=str)
-        subjects = np.unique(texts, return_inverse=True)[1]
-        indicators = np.eye(batches)[codes]
+        self, dataset: Dataset, design: Design, specification: Specification, options: Mapping[str, Any]
+    ) -> Arrays:
+        subjects, codes = _subjects(dataset, specification), design.codes
+        indicators = np.eye(len(design.batches))[codes]
         sizes = np.bincount(subjects)
         # The subject's own level is eliminated: scans and indicators are centred within the subject.
         membership = np.eye(len(sizes))[subjects]
         within = indicators - membership @ ((membership.T @ indicators) / sizes[:, None])
         values = dataset.values - membership @ ((membership.T @ dataset.values) / sizes[:, None])
         effects = np.linalg.lstsq(within, values, rcond=None)[0]
-        labels = sorted({str(label) for label in merged_labels(dataset, specification)})
         if specification.reference_batch is not None:
-            effects = effects - effects[labels.index(specification.reference_batch)]
+            effects = effects - effects[design.batches.index(specification.reference_batch)]
         else:
             effects = effects - effects.mean(axis=0)
         travelling = np.array(
@@ -125,3 +108,9 @@ class TravellingSubject(DirectMethod):
 
     def adjust(self, model: Model, dataset: Dataset, codes: IntArray) -> FloatArray:
         return np.asarray(dataset.values - model.arrays["effect"][codes])
+
+
+def _subjects(dataset: Dataset, specification: Specification) -> IntArray:
+    """Return a number for the subject of each scan."""
+    labels = level_texts(dataset.covariates[str(specification.subject)])
+    return np.unique(np.array(labels, dtype=str), return_inverse=True)[1].astype(np.int64)
