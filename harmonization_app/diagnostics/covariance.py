@@ -127,14 +127,16 @@ def _distances(residuals: FloatArray, codes: IntArray, batches: int) -> FloatArr
 
 
 def _shrunk(values: FloatArray) -> FloatArray:
-    """Return the covariance of `values` [scans x features], shrunk by the weight of Ledoit and Wolf."""
+    """Return the covariance of `values` [scans x features], shrunk by the weight of Ledoit and Wolf.
+
+    The weight is found on squares over the scans, as published; the covariance is over the scans less one.
+    """
     centred = values - values.mean(axis=0)
     scans, features = values.shape
-    covariance = centred.T @ centred / (scans - 1)
-    target = float(np.trace(covariance)) / features
-    away = covariance - target * np.eye(features)
+    covariance = centred.T @ centred / scans
+    away = covariance - float(np.trace(covariance)) / features * np.eye(features)
     apart = float((away**2).sum())
     lengths = np.einsum("sf,sf->s", centred, centred)
     noise = float((lengths**2).sum() / scans - (covariance**2).sum()) / scans
     weight = min(max(noise / apart, 0.0), 1.0) if apart > 0 else 1.0
-    return np.asarray(covariance - weight * away)
+    return np.asarray((covariance - weight * away) * (scans / (scans - 1)))

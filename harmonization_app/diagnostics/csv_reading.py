@@ -54,21 +54,24 @@ class Faults:
         raise FeatureTableInvalid(f"{first}{more}", errors=self.errors)
 
 
-def decode(data: bytes) -> str:
+def require_text(data: bytes) -> None:
+    """Raise FeatureTableInvalid unless `data` is UTF-8 text; the faulty row is named."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise FeatureTableInvalid("The file is UTF-16 text; save it as CSV in UTF-8.")
     if b"\x00" in data:
         raise FeatureTableInvalid("The file is not text (it holds zero bytes); export it as CSV in UTF-8.")
     try:
-        return data.decode("utf-8-sig")
+        data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise FeatureTableInvalid(f"Row {line} is not UTF-8 text; save the file as CSV in UTF-8.") from error
 
 
-def read_records(text: str) -> list[Record]:
-    """Return (line number in the file, cells) of every row that is not blank."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+def read_records(data: bytes) -> list[Record]:
+    """Return (line number in the file, cells) of every row that is not blank. Raises FeatureTableInvalid."""
+    require_text(data)
+    # Decoded line by line: the text as a whole would take four bytes of memory for each of the file's.
+    reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", newline=""), strict=True)
     records = []
     try:
         for cells in reader:

@@ -8,8 +8,8 @@ repeated             None, or {subjects, scans, source}: scans repeat subjects, 
 headline             {sentence, evidence: [{kind, held_out, label, figure, before, after, expected, sentence}]}; kind is
                      repeated_split, held_out_classification, leave_one_batch_out, travelling_subjects or in_sample;
                      `expected` is the figure where there is no batch effect, None where it is not known
-in_sample            {note, noise_floor, before, after}; noise_floor is the partial eta squared to expect of batches
-                     that do not differ; each stage has
+in_sample            {note, noise_floor, before, after}; noise_floor is the median partial eta squared to expect of
+                     batches that do not differ; each stage has
   tests                [{feature, partial_f, p, q, partial_eta_squared, variance_explained, kruskal_p, kruskal_q,
                        kruskal_epsilon_squared, levene_p, levene_q, levene_eta_squared}] of the listed features
   columns              the same as arrays by figure, beside `feature`, all features up to 2,000; None beyond
@@ -21,9 +21,10 @@ in_sample            {note, noise_floor, before, after}; noise_floor is the part
                        expected}], features, permutations}: Frobenius distances of shrunk covariances, see covariance.py
   bhattacharyya        {against, by_batch: {batch: median over features}, median, expected}
 held_out             {evaluable, reason, seed, split_by, features, fitted_after, held_out_before, held_out_after,
-                     noise_floor, splits: [{fitted_after, held_out_before, held_out_after}], covariance: {evaluable,
-                     reason, before, after, expected, p_before, p_after}, classification: {before, after}}; covariance,
-                     Bhattacharyya distance and classification take one scan of each subject, where scans repeat them
+                     noise_floor, noise_upper, subjects_in_both, splits: [{fitted_after, held_out_before,
+                     held_out_after}], covariance: {evaluable, reason, before, after, expected, p_before, p_after},
+                     classification: {before, after}}; covariance, Bhattacharyya distance and classification take one
+                     scan of each subject, where scans repeat them
 covariates           [{feature, covariate, before, after, batch_adjusted, preserved}] of the listed features, an
                      estimate being {value, error, low, high, t}
 covariate_effects    {errors, by_covariate: [{covariate, unit, features, stages: {stage: {median, lowest, highest,
@@ -45,9 +46,10 @@ within_subject       None, or {evaluable, reason, subjects, pairs_same_batch, pa
                      excess_before, excess_after, time, by_batch: [{batch, pairs, change_before_sd, change_after_sd,
                      rank_order}]}; changes are per unit of time where `time` is named
 travelling_subjects  None, or {evaluable, reason, subjects, scans, batches, within, held_out, note, before, after,
-                     pairs: [{first, second, subjects, bias_before, bias_after, limits_before, limits_after}]}; before
-                     and after are {icc, within_subject_cv_percent, repeatability_sd, batch_ratio}, medians over
-                     features; batch_ratio is 1 where batches do not differ
+                     expected_ratio, pairs: [{first, second, subjects, bias_before, bias_after, limits_before,
+                     limits_after}]}; before and after are {icc, within_subject_cv_percent, repeatability_sd,
+                     batch_ratio}, medians over features; expected_ratio is the batch_ratio of batches that do not
+                     differ
 sensitivity          added by the run: one entry per analysis of the plan, see sensitivity.py
 limits               sentences: what this method cannot do, when not to use it
 flags                {code: {features, listed, meaning}}: features that the method treated otherwise

@@ -23,7 +23,6 @@ from harmonization_app.diagnostics.csv_reading import (
     FeatureTableInvalid,
     Record,
     check_header,
-    decode,
     read_records,
     read_values,
 )
@@ -121,7 +120,7 @@ class FeatureTable:
 
 def read_feature_csv(data: bytes, layout: CsvLayout = CsvLayout()) -> FeatureTable:
     """Return the table in `data`. Raises FeatureTableInvalid naming every fault (the first hundred) by row, column."""
-    records = read_records(decode(data))
+    records = read_records(data)
     faults = Faults()
     if not records:
         faults.add("table", "The file is empty; it needs a header row and one row per scan.")
@@ -165,7 +164,7 @@ def read_row_labels(data: bytes, layout: CsvLayout) -> RowLabels:
 
     For measurements that come as a matrix beside it. Raises FeatureTableInvalid naming row and column.
     """
-    records = read_records(decode(data))
+    records = read_records(data)
     faults = Faults()
     if not records:
         faults.add("table", "The file of labels is empty; it needs a header row and one row per scan.")

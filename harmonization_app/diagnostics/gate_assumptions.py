@@ -152,11 +152,9 @@ def _unfit_pool(
         spread = ordered.std(ddof=1)
         distances = [_distance(special.ndtr((ordered - ordered.mean()) / spread))] if spread > 0 else [0.0]
         if scale is not None and scale[batch].var() > 0:
-            ordered = np.sort(scale[batch])
-            centre, variance = ordered.mean(), ordered.var(ddof=1)
-            shape, rate = 2 + centre**2 / variance, centre + centre**3 / variance
-            # The distribution function of the inverse gamma.
-            distances.append(_distance(special.gammaincc(shape, rate / ordered)))
+            distances.append(
+                _distance(_scale_distribution(np.sort(scale[batch]), int(design.batch_sizes[batch]) - 1))
+            )
         if max(distances) > critical:
             unfit[label] = max(distances)
     if not unfit:
@@ -168,6 +166,21 @@ def _unfit_pool(
         "mode."
     )
     return [Finding("priors_do_not_fit", "warn", message, batches=tuple(unfit))]
+
+
+def _scale_distribution(ordered: FloatArray, degrees: int) -> FloatArray:
+    """Return the distribution function of estimated scales under an inverse gamma prior, at the `ordered` ones.
+
+    A scale estimated with so many degrees of freedom is the true one times chi squared over them: of an inverse gamma
+    with shape a and mean m that is m (a - 1) / a times F with (degrees, 2 a), or chi squared where nothing varies
+    beyond the estimation. Shape by moments. Without the estimation error every small batch would seem unfit.
+    """
+    centre = float(ordered.mean())
+    inflation = float((ordered**2).mean()) / centre**2 / (1 + 2 / degrees)
+    if inflation <= 1 + 1e-6:
+        return np.asarray(stats.chi2.cdf(ordered / centre * degrees, degrees))
+    shape = 2 + 1 / (inflation - 1)
+    return np.asarray(stats.f.cdf(ordered / centre * shape / (shape - 1), degrees, 2 * shape))
 
 
 def _distance(cumulative: FloatArray) -> float:

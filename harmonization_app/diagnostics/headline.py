@@ -75,16 +75,19 @@ def _repeated_split(held_out: HeldOut) -> list[Evidence]:
     before, after, floor = held_out.held_out_before, held_out.held_out_after, held_out.noise_floor
     if not held_out.evaluable or before is None or after is None or floor is None:
         return []
+    shared = " (but on other scans of the same subjects)" if held_out.subjects_in_both else ""
+    verdict = _verdict(before, after, floor, held_out.noise_upper)
     sentence = (
-        f"In {held_out.split_by}s the method was not fitted on, batch told {before:.1%} of a feature's variance before "
-        f"and {after:.1%} after, in the median feature; {floor:.1%} is to be expected of batches that do not differ. "
-        f"{_verdict(before, after, floor)}{'' if _mostly_gone(before, after, floor) else HALF_NOTE}"
+        f"In {held_out.split_by}s the method was not fitted on{shared}, batch told {before:.1%} of a feature's "
+        f"variance before and {after:.1%} after, in the median feature; {floor:.1%} is to be expected of batches that "
+        f"do not differ. {verdict}{'' if _mostly_gone(before, after, floor) else HALF_NOTE}"
     )
     return [
         Evidence(
             "repeated_split",
             True,
-            f"held-out: fitted on half of the {held_out.split_by}s of each batch, judged on the others",
+            f"held-out: fitted on half of the {held_out.split_by}s of each batch, judged on the others"
+            f"{'; subjects have scans in both halves' if held_out.subjects_in_both else ''}",
             "median partial eta squared of batch",
             before,
             after,
@@ -118,17 +121,18 @@ def _travelling(travelling: TravellingSubjects | None) -> list[Evidence]:
     if travelling is None or travelling.before is None or travelling.after is None:
         return []
     before, after = travelling.before.batch_ratio, travelling.after.batch_ratio
-    if before is None or after is None:
+    expected = travelling.expected_ratio
+    if before is None or after is None or expected is None:
         return []
     sentence = (
         f"In {travelling.subjects} subjects scanned in several batches, batch varied {before:.1f} times as much as "
-        f"error before and {after:.1f} times after; 1 is to be expected of batches that do not differ. "
-        f"{_verdict(before, after, 1.0)}"
+        f"error before and {after:.1f} times after, in the median feature; {expected:.1f} is to be expected of batches "
+        f"that do not differ. {_verdict(before, after, expected)}"
     )
     label = travelling.note if travelling.held_out else IN_SAMPLE_LABEL
     figure = "mean square of batch over that of error, median feature"
     kind = "travelling_subjects"
-    return [Evidence(kind, travelling.held_out, label, figure, before, after, 1.0, sentence)]
+    return [Evidence(kind, travelling.held_out, label, figure, before, after, expected, sentence)]
 
 
 def _left_out(stability: Stability) -> list[Evidence]:
@@ -174,11 +178,12 @@ def _in_sample(before: BatchSummary, after: BatchSummary) -> Evidence:
     )
 
 
-def _verdict(before: float, after: float, expected: float) -> str:
-    """Return how much of what was above expectation is gone, in words."""
-    above = before - expected
-    if above <= HARDLY * expected:
-        return "There was hardly a batch effect to remove."
+def _verdict(before: float, after: float, expected: float, chance: float | None = None) -> str:
+    """Return how much of what was above expectation is gone, in words; `chance` is what no effect may reach."""
+    above, nothing = before - expected, max((1 + HARDLY) * expected, chance or 0.0)
+    if before <= nothing:
+        worse = after - before > PARTLY * expected and after > nothing
+        return f"There was hardly a batch effect to remove{'; what was learnt added one' if worse else ''}."
     if _mostly_gone(before, after, expected):
         return "Most of the batch effect is gone."
     gone = (before - after) / above

@@ -24,11 +24,14 @@ from harmonization_app.algorithms.specification import BatchSizePolicy, OverlapP
 from harmonization_app.diagnostics.batch_tests import BatchSummary, measure_batch_effects, summarize
 from harmonization_app.diagnostics.classification import Classification, classify_batches
 from harmonization_app.diagnostics.covariance import CovarianceDistance, covariance_distance
+from harmonization_app.diagnostics.noise_floor import noise_floor, noise_upper
 from harmonization_app.diagnostics.projection import usable_columns
 from harmonization_app.diagnostics.subjects import Subjects, repeated_subjects
 
 SPLITS = 5
 SMALLEST_HALF = 3
+# Draws of subjects for one split, of which the first that leaves enough scans of every batch is taken.
+MOST_DRAWS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +50,10 @@ class Split:
 class HeldOut:
     """All splits, or the reason why there are none; medians over splits of the median partial eta squared.
 
-    `noise_floor` is the partial eta squared to expect of no batch effect at all, see `noise_floor` below. `covariance`
-    and `classification` are of the first split's held-out half.
+    `noise_floor` is the one to expect of batches that do not differ, `noise_upper` what these reach at most in 19 of 20
+    tables. `covariance`
+    and `classification` are of the first split's held-out half. `subjects_in_both`: subjects have scans in both halves,
+    since batches have too few of them; what the halves share beside batch is then not held out.
     """
 
     evaluable: bool
@@ -59,10 +64,12 @@ class HeldOut:
     held_out_before: float | None = None
     held_out_after: float | None = None
     noise_floor: float | None = None
+    noise_upper: float | None = None
     split_by: str = "scan"
     features: int = 0
     covariance: dict[str, Any] = field(default_factory=dict)
     classification: dict[str, Any] = field(default_factory=dict)
+    subjects_in_both: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -91,14 +98,13 @@ def evaluate_held_out(algorithm: Algorithm, dataset: Dataset, specification: Spe
     random = np.random.default_rng(seed)
     relaxed = relaxed_for_parts(specification)
     subjects = repeated_subjects(dataset, specification)
+    by_subject = None if subjects is None else _all_by_subject(codes, subjects.codes, random)
+    split_by = "scan" if by_subject is None else "subject"
     splits: list[Split] = []
     first: _Half | None = None
-    split_by = "scan"
     try:
-        for _ in range(SPLITS):
-            halves = None if subjects is None else _halves_of_subjects(codes, subjects.codes, random)
-            split_by = "subject" if halves is not None else "scan"
-            split, half = _split(algorithm, dataset, relaxed, *(halves or _halves(codes, random)))
+        for halves in by_subject or [_halves(codes, random) for _ in range(SPLITS)]:
+            split, half = _split(algorithm, dataset, relaxed, *halves)
             splits.append(split)
             first = first or half
     except HarmonizationRefused as refusal:
@@ -112,10 +118,11 @@ def evaluate_held_out(algorithm: Algorithm, dataset: Dataset, specification: Spe
         _median([split.fitted_after for split in splits]),
         _median([split.held_out_before for split in splits]),
         _median([split.held_out_after for split in splits]),
-        _noise_floor(first),
+        *_noise(first, seed),
         split_by,
         dataset.values.shape[1],
         *_further(first, seed),
+        subjects_in_both=subjects is not None and by_subject is None,
     )
 
 
@@ -128,46 +135,13 @@ def relaxed_for_parts(specification: Specification) -> Specification:
     )
 
 
-def _noise_floor(half: _Half) -> float:
+def _noise(half: _Half, seed: int) -> tuple[float, float | None]:
+    """Return what batches that do not differ show in a held-out half: expected, and at most in 19 of 20 tables."""
     repeats = None if half.subjects is None else half.subjects.codes
     usable = usable_columns(half.before, half.after)
-    return noise_floor(half.codes, half.covariates, half.after[:, usable], repeats)
-
-
-def noise_floor(
-    codes: IntArray, covariates: FloatArray, values: FloatArray, subjects: IntArray | None = None
-) -> float:
-    """Return the partial eta squared to expect of batches that do not differ.
-
-    Independent scans: (batches - 1) / (scans - 1 - covariate columns). Scans that repeat `subjects` are alike, so that
-    batches seem to differ more: expected squares with the median intraclass correlation of the residuals of `values`.
-    """
-    centred = covariates - covariates.mean(axis=0)
-    reduced = np.linalg.qr(np.hstack([np.ones((len(codes), 1)), centred]))[0]
-    full = np.linalg.qr(np.hstack([np.eye(int(codes.max()) + 1)[codes], centred]))[0]
-    between, whole = full.shape[1] - reduced.shape[1], len(codes) - reduced.shape[1]
-    if subjects is not None and values.shape[1]:
-        people = np.eye(int(subjects.max()) + 1)[subjects]
-        alike = _intraclass(values - full @ (full.T @ values), subjects)
-        projected = [float(((basis.T @ people) ** 2).sum()) for basis in (full, reduced)]
-        above = (1 - alike) * between + alike * (projected[0] - projected[1])
-        return float(above / ((1 - alike) * whole + alike * (len(codes) - projected[1])))
-    return float(between / max(whole, 1))
-
-
-def _intraclass(residuals: FloatArray, subjects: IntArray) -> float:
-    """Return the median over features of the correlation of residuals of one subject's scans, 0 to 1."""
-    sizes = np.bincount(subjects)
-    order = np.argsort(subjects, kind="stable")
-    sums = np.add.reduceat(residuals[order], np.flatnonzero(np.diff(subjects[order], prepend=-1)), axis=0)
-    squares = np.einsum("sf,sf->f", residuals, residuals)
-    pairs = float((sizes * (sizes - 1)).sum())
-    if pairs == 0:
-        return 0.0
-    with np.errstate(invalid="ignore", divide="ignore"):
-        correlation = ((sums**2).sum(axis=0) - squares) / pairs / (squares / len(subjects))
-    known = correlation[np.isfinite(correlation)]
-    return float(np.clip(np.median(known), 0.0, 1.0)) if known.size else 0.0
+    floor = noise_floor(half.codes, half.covariates, half.after[:, usable], repeats)
+    random = np.random.default_rng(seed)
+    return floor, noise_upper(half.codes, half.covariates, half.before[:, usable], repeats, random)
 
 
 def _further(half: _Half, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -207,6 +181,20 @@ def _halves(codes: IntArray, random: np.random.Generator) -> tuple[IntArray, Int
     ]
     chosen = np.sort(np.concatenate(fit))
     return chosen, np.setdiff1d(np.arange(len(codes)), chosen)
+
+
+def _all_by_subject(
+    codes: IntArray, subjects: IntArray, random: np.random.Generator
+) -> list[tuple[IntArray, IntArray]] | None:
+    """Return all splits by whole subjects; None where one cannot be had, so that never are only some of them so."""
+    splits = []
+    for _ in range(SPLITS):
+        drawn = (_halves_of_subjects(codes, subjects, random) for _ in range(MOST_DRAWS))
+        halves = next((found for found in drawn if found is not None), None)
+        if halves is None:
+            return None
+        splits.append(halves)
+    return splits
 
 
 def _halves_of_subjects(

@@ -6,7 +6,8 @@ scans of a subject as travelling ones anyway. Two-way analysis of variance of
 subject and batch by least squares, unbalanced tables included: ICC(2,1) is the share of variance between subjects in
 that of subjects, batches and error (Shrout and Fleiss, Psychol Bull 86:420 (1979), by variance components);
 repeatability coefficient 2.77 within-subject SD across batches (Raunig et al., SMMR 24:27 (2015)), in SD of the
-feature; batch_ratio the mean square of batch over that of error, 1 where batches do not differ.
+feature; batch_ratio the mean square of batch over that of error. Where batches do not differ it follows F: its median,
+`expected_ratio`, is below 1, with two batches about a half.
 
 Where the method can correct scans it was not fitted on, it is fitted on the other subjects alone: then this evidence is
 held-out.
@@ -20,6 +21,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from harmonization_app.algorithms.base import Algorithm, Dataset, FloatArray, HarmonizationRefused, IntArray
 from harmonization_app.algorithms.design import as_numbers, batch_codes
@@ -77,6 +79,7 @@ class TravellingSubjects:
     note: str = ""
     before: Agreement | None = None
     after: Agreement | None = None
+    expected_ratio: float | None = None
     pairs: tuple[BatchPair, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -120,7 +123,8 @@ def measure_travelling(
     if first is None or second is None:
         return TravellingSubjects(False, "Too few scans for as many subjects and batches.", *counts)
     pairs = _pairs(before / spread, values / spread, own, codes[rows], batches)
-    return TravellingSubjects(True, "", *counts, held_out, note, first, second, pairs)
+    expected = _expected_ratio(own, codes[rows])
+    return TravellingSubjects(True, "", *counts, held_out, note, first, second, expected, pairs)
 
 
 def _travelling_rows(
@@ -184,6 +188,15 @@ def _agreement(
     return Agreement(
         median(icc), median(variation), median(REPEATABILITY * np.sqrt(within) / spread), median(ratio)
     )
+
+
+def _expected_ratio(subjects: IntArray, codes: IntArray) -> float:
+    """Return the median of batch_ratio over features whose batches do not differ: that of F."""
+    people = np.eye(int(subjects.max()) + 1)[subjects]
+    batches = np.eye(int(codes.max()) + 1)[codes]
+    nothing = np.empty((len(codes), 0))
+    free = _left(np.hstack([people, batches]), nothing)[1]
+    return float(stats.f.median(_left(people, nothing)[1] - free, free))
 
 
 def _left(design: FloatArray, values: FloatArray) -> tuple[FloatArray, int]:

@@ -18,7 +18,7 @@ from harmonization_app.diagnostics.batch_tests import (
 )
 from harmonization_app.diagnostics.bhattacharyya import bhattacharyya
 from harmonization_app.diagnostics.covariance import CovarianceDistance, covariance_distance
-from harmonization_app.diagnostics.heldout import noise_floor
+from harmonization_app.diagnostics.noise_floor import noise_floor
 from harmonization_app.diagnostics.projection import Projection, project
 from harmonization_app.diagnostics.scope import LISTED
 from harmonization_app.diagnostics.subjects import Subjects

@@ -27,8 +27,8 @@ from harmonization_app.diagnostics.covariate_effects import (
 )
 from harmonization_app.diagnostics.effects import compare
 from harmonization_app.diagnostics.group_contrast import group_contrasts
-from harmonization_app.diagnostics.heldout import noise_floor
 from harmonization_app.diagnostics.movers import EDGES_SD, find_movers
+from harmonization_app.diagnostics.noise_floor import noise_floor, noise_upper
 from harmonization_app.diagnostics.repeatability import measure_travelling
 from harmonization_app.diagnostics.subjects import Subjects
 from harmonization_app.diagnostics.within_subject import measure_within_subject
@@ -418,11 +418,42 @@ def test_noise_floor_is_what_batches_without_effect_show() -> None:
         age = np.random.default_rng(seed).normal(size=(80, 1))[subjects.codes]
         floors.append(noise_floor(codes, age, dataset.values, subjects.codes))
         tests = measure_batch_effects(dataset.values, codes, age, dataset.features, ranks_and_scales=False)
-        found.append(float(np.mean(tests.figures["partial_eta_squared"])))
+        found.append(float(np.median(tests.figures["partial_eta_squared"])))
 
     assert np.mean(found) == pytest.approx(np.mean(floors), rel=0.1)
     assert np.mean(found) > 3 * noise_floor(codes, age, dataset.values)
-    assert noise_floor(codes, age, dataset.values) == pytest.approx(3 / 318)
+    assert noise_floor(codes, age, dataset.values) == pytest.approx(stats.beta.median(3 / 2, 315 / 2))
+
+
+def _two_batches_without_effect(seed: int, alike: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    random = np.random.default_rng(seed)
+    values = np.sqrt(1 - alike) * random.normal(size=(40, 60)) + np.sqrt(alike) * random.normal(size=(40, 1))
+    return values, np.arange(40) % 2, random.normal(size=(40, 1))
+
+
+def test_median_feature_of_two_batches_is_expected_at_half_the_mean() -> None:
+    found, floors = [], []
+    for seed in range(30):
+        values, codes, age = _two_batches_without_effect(seed, 0.0)
+        tests = measure_batch_effects(values, codes, age, ("f",) * 60, ranks_and_scales=False)
+        found.append(np.median(tests.figures["partial_eta_squared"]))
+        floors.append(noise_floor(codes, age, values))
+
+    assert np.mean(found) == pytest.approx(np.mean(floors), rel=0.15)
+    assert np.mean(floors) < 0.55 / 38
+
+
+@pytest.mark.parametrize("alike", [0.0, 0.8])
+def test_what_chance_reaches_allows_for_features_that_go_together(alike) -> None:
+    exceeded = 0
+    for seed in range(40):
+        values, codes, age = _two_batches_without_effect(seed, alike)
+        tests = measure_batch_effects(values, codes, age, ("f",) * 60, ranks_and_scales=False)
+        upper = noise_upper(codes, age, values, None, np.random.default_rng(seed))
+        exceeded += np.median(tests.figures["partial_eta_squared"]) > upper
+
+    assert exceeded <= 5
+    assert upper > (4 if alike else 1) * noise_floor(codes, age, values)
 
 
 def test_subjects_are_not_taken_for_batches() -> None:
