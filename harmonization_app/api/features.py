@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
-from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins
 from rest_framework.decorators import action
 from rest_framework.parsers import JSONParser, MultiPartParser
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -32,10 +29,11 @@ from harmonization_app.services import algorithm as algorithm_services
 from harmonization_app.services import feature_matrix as matrix_services
 from harmonization_app.services import feature_set as feature_services
 from harmonization_app.views.table_answer import Answer, feature_set_answer
+from harmonization_app.views.table_upload import matrix_file, read_table
 from hub.core.api.records import JobSerializer
 from hub.core.api.views import HubViewSet
 from hub.core.errors import InvalidInput, NotFound
-from qc_app.api.common import validated
+from qc_app.api.common import CsvRenderer, validated
 from sites_app.models import Trial
 
 
@@ -82,7 +80,7 @@ class FeatureSetViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, HubVie
                 actor=request.user,
                 trial=trial,
                 name=data["name"],
-                content=_read_table(data["file"]),
+                content=read_table(data["file"]),
                 metadata=_metadata(data.get("metadata")),
             )
         else:
@@ -93,7 +91,7 @@ class FeatureSetViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, HubVie
         return Response(FeatureSetSerializer(row).data, status=201)
 
     @extend_schema(responses={(200, "text/csv"): OpenApiTypes.BINARY})
-    @action(detail=True, url_path="data")
+    @action(detail=True, url_path="data", renderer_classes=[CsvRenderer, JSONRenderer])
     def data(self, request: Request, pk: Any = None) -> Answer:
         return feature_set_answer(request, self.get_object())
 
@@ -104,24 +102,15 @@ def _import_matrix(request: Request, trial: Trial, data: dict[str, Any]) -> Feat
             "A matrix needs the labels of its rows: send them as “file”, a CSV with subject and visit.",
             errors=[{"field": "file", "message": "is missing"}],
         )
-    with tempfile.NamedTemporaryFile(suffix=".npy") as copy:
-        path = getattr(data["matrix"], "temporary_file_path", None)
-        if path is None:
-            shutil.copyfileobj(data["matrix"], copy)
-            copy.flush()
+    with matrix_file(data["matrix"]) as path:
         return matrix_services.import_matrix(
             actor=request.user,
             trial=trial,
             name=data["name"],
-            labels=_read_table(data["file"]),
-            matrix=Path(path() if path else copy.name),
+            labels=read_table(data["file"]),
+            matrix=path,
             metadata=_metadata(data.get("metadata")),
         )
-
-
-def _read_table(upload: Any) -> bytes:
-    """Return the upload's content, one byte more than allowed at most: the service refuses that."""
-    return bytes(upload.read(settings.HUB_TABLE_LIMIT_BYTES + 1))
 
 
 def _metadata(given: Any) -> dict[str, Any]:
@@ -175,6 +164,7 @@ class AlgorithmVersionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, 
     queryset = AlgorithmVersion.objects.all()
     serializer_class = AlgorithmVersionSerializer
     filterset_fields = ["algorithm", "state", "version"]
+    idempotent_actions = ("verify", "retire")
     ordering_fields = ["created_at", "algorithm"]
 
     def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:

@@ -22,8 +22,9 @@ CAPABILITIES = {
     "nonparametric": "Non-parametric priors",
     "mean_only": "Mean-only correction",
     "without_eb": "Without empirical Bayes",
-    "longitudinal": "Repeated scans of a subject",
+    "longitudinal": "Models change within subjects over time",
 }
+NEEDS_REPEATS = "Needs subjects scanned more than once"
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,9 @@ def description_of(algorithm: Algorithm) -> list[str]:
 
 
 def capabilities_of(algorithm: Algorithm) -> list[tuple[str, bool]]:
-    """Return each capability in words and whether the method has it."""
-    return [(title, bool(getattr(algorithm.capabilities, name))) for name, title in CAPABILITIES.items()]
+    """Return each capability in words and whether the method has it, then what it needs of the data."""
+    able = [(title, bool(getattr(algorithm.capabilities, name))) for name, title in CAPABILITIES.items()]
+    return [*able, (NEEDS_REPEATS, "subject" in algorithm.parameters_schema().get("required", ()))]
 
 
 def parameter_rows(schema: Mapping[str, Any]) -> list[ParameterRow]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from harmonization_app.models import FeatureSet
-from harmonization_app.services.feature_set import load_table
+from harmonization_app.services.feature_set import KEYS, load_table
 from qc_app.models import MetricValue
 from sites_app.models import Trial
 
@@ -153,6 +154,18 @@ def batch_profile(feature_set: FeatureSet, column: str) -> BatchProfile | None:
         len(at),
         len(table.features),
     )
+
+
+def dictionary_rows(feature_set: FeatureSet) -> Iterator[tuple[str, str, str, str, str]]:
+    """Yield (column, role, kind, unit, pool) of every column of the table, in the order of its CSV."""
+    kinds = {item["name"]: str(item.get("kind", "")) for item in feature_set.covariates}
+    labels = sorted(key for key in (feature_set.rows[0] if feature_set.rows else {}) if key != "row")
+    for name in KEYS:
+        yield name, "key of the row", "", "", ""
+    for name in labels:
+        yield name, "covariate" if name in kinds else "label", kinds.get(name, ""), "", ""
+    for column in feature_set.columns:
+        yield column["name"], "feature", "continuous", column.get("unit", ""), column.get("pool", "")
 
 
 def columns_matching(feature_set: FeatureSet, words: str) -> list[dict[str, Any]]:

@@ -43,7 +43,7 @@ def algorithm_list(request: HttpRequest) -> HttpResponse:
         "versions": rows if whole else told,
         "left_out": 0 if whole else len(rows) - len(told),
         "methods": methods,
-        "capabilities": selectors.CAPABILITIES.values(),
+        "capabilities": [*selectors.CAPABILITIES.values(), selectors.NEEDS_REPEATS],
     }
     return render(request, "harmonization/algorithms.html", context)
 

@@ -14,15 +14,18 @@ from django.views.decorators.http import require_POST
 from harmonization_app.models import FeatureSet
 from harmonization_app.selectors import feature_set as selectors
 from harmonization_app.services import feature_set as services
+from harmonization_app.services.feature_matrix import import_matrix
 from harmonization_app.views.charts import distribution_chart, profile_chart
 from harmonization_app.views.pages import PAGE, harmonization_page, json_object, may, picker
 from harmonization_app.views.table_answer import Answer, feature_set_answer
+from harmonization_app.views.table_upload import matrix_file, read_table
 from hub.core.csv_export import csv_response
 from hub.core.errors import InvalidInput
 from sites_app.models import Trial
 from sites_app.views.trial_pages import done, get_visible
 
 _COLUMNS = ("name", "origin", "rows", "columns", "missing", "digest", "created_at", "id")
+_DICTIONARY = ("column", "role", "kind", "unit", "pool")
 COLUMNS = 100
 
 
@@ -48,23 +51,31 @@ def feature_set_list(request: HttpRequest, trial: Trial) -> HttpResponse:
 
 @harmonization_page
 def feature_set_new(request: HttpRequest, trial: Trial) -> HttpResponse:
-    """The form to import a CSV; its POST answers a redirect, or the problem beside the form."""
+    """The form to import a table; its POST answers a redirect, or the problem beside the form."""
     if request.method != "POST":
         metrics = selectors.available_metrics(trial)
         return render(
             request, "harmonization/feature_set_new.html", {"metrics": metrics, "may": may(request, trial)}
         )
-    upload = request.FILES.get("file")
-    if upload is None:
-        raise InvalidInput("Choose a CSV file.", errors=[{"field": "file", "message": "no file was sent"}])
-    row = services.import_feature_set(
-        actor=request.user,
-        trial=trial,
-        name=request.POST.get("name", "").strip() or upload.name,
-        content=upload.read(),
-        metadata=json_object(request.POST.get("metadata", "{}"), "The description of the columns"),
-    )
+    row = _import(request, trial)
     return _to(request, row, f"Feature set “{row.name}”: {row.row_count} rows, {row.column_count} features.")
+
+
+def _import(request: HttpRequest, trial: Trial) -> FeatureSet:
+    """Import the CSV of the form, or the matrix with the CSV as labels of its rows."""
+    table, matrix = request.FILES.get("file"), request.FILES.get("matrix")
+    if table is None:
+        raise InvalidInput("Choose a CSV file.", errors=[{"field": "file", "message": "no file was sent"}])
+    given: dict[str, Any] = {
+        "actor": request.user,
+        "trial": trial,
+        "name": request.POST.get("name", "").strip() or table.name,
+        "metadata": json_object(request.POST.get("metadata", "{}"), "The description of the columns"),
+    }
+    if matrix is None:
+        return services.import_feature_set(content=read_table(table), **given)
+    with matrix_file(matrix) as path:
+        return import_matrix(labels=read_table(table), matrix=path, **given)
 
 
 @require_POST
@@ -126,7 +137,11 @@ def feature_set_features(request: HttpRequest, trial: Trial, pk: UUID) -> JsonRe
 
 @harmonization_page
 def feature_set_data(request: HttpRequest, trial: Trial, pk: UUID) -> Answer:
-    return feature_set_answer(request, _get(request, trial, pk))
+    """The table as CSV; with ?as=dictionary what each of its columns is."""
+    row = _get(request, trial, pk)
+    if request.GET.get("as") == "dictionary":
+        return csv_response(f"dictionary-{row.digest[:12]}", _DICTIONARY, selectors.dictionary_rows(row))
+    return feature_set_answer(request, row)
 
 
 def _get(request: HttpRequest, trial: Trial, pk: UUID) -> Any:

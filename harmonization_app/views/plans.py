@@ -33,6 +33,7 @@ from qc_app.models import VersionState
 from sites_app.models import Trial
 from sites_app.views.trial_pages import done, get_visible
 
+_NAMING = ("name", "title")
 _COLUMNS = ("name", "version", "title", "state", "digest", "locked_at", "id")
 
 
@@ -72,17 +73,27 @@ def plan_edit(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
 @harmonization_page
 def plan_detail(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
     plan = _get(request, trial, pk)
+    if request.GET.get("format") == "json":
+        return _document_answer(plan)
     context = {
         "plan": plan,
         "rows": selectors.specification_rows(plan.document),
         "changes": selectors.changes_since(plan),
         "versions": HarmonizationPlan.objects.filter(trial=trial, name=plan.name),
-        "document": json.dumps(plan.document, indent=2, ensure_ascii=False),
+        "document": _as_json(plan.document),
         **offered_feature_sets(request, trial),
         "runs": plan.runs.select_related("feature_set")[:10],
         "may": may(request, trial),
     }
     return render(request, "harmonization/plan.html", context)
+
+
+def _document_answer(plan: HarmonizationPlan) -> HttpResponse:
+    """Return the plan's document as a download, as its page shows it."""
+    response = HttpResponse(_as_json(plan.document), content_type="application/json")
+    name = f"plan-{plan.name}-v{plan.version}-{plan.state}.json"
+    response["Content-Disposition"] = f'attachment; filename="{name}"'
+    return response
 
 
 @require_POST
@@ -97,6 +108,9 @@ def plan_gate(request: HttpRequest, trial: Trial) -> HttpResponse:
             document = _get(request, trial, as_uuid(request.POST["plan"])).document
         else:
             document = json_object(request.POST.get("document", ""), "The plan")
+        lacking = [name for name in _NAMING if document.get(name) == ""]
+        # Name and title change nothing of what the gate says of the data: it answers before they are written.
+        document = document | {name: "not-named-yet" for name in lacking}
         findings = services.check_document(
             actor=request.user, trial=trial, document=document, feature_set=features
         )
@@ -108,6 +122,10 @@ def plan_gate(request: HttpRequest, trial: Trial) -> HttpResponse:
         "passes": not stops(findings),
         "groups": selectors.grouped(findings),
         "feature_set": features,
+        "lacking": lacking,
+        "plan_id": request.POST.get("plan", ""),
+        "trial": trial,
+        "may": may(request, trial),
     }
     return render(request, "harmonization/_gate.html", context)
 
@@ -130,6 +148,10 @@ def plan_amend(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
     return done(request, sentence, "plan-edit", trial.code, draft.pk)
 
 
+def _as_json(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
 def _store(request: HttpRequest, trial: Trial) -> HttpResponse:
     document = json_object(request.POST.get("document", ""), "The plan")
     plan = services.save_draft(actor=request.user, trial=trial, document=document)
@@ -142,7 +164,7 @@ def _editor(request: HttpRequest, trial: Trial, plan: HarmonizationPlan | None) 
     context = {
         "plan": plan,
         **offered,
-        "document": json.dumps(document, indent=2, ensure_ascii=False),
+        "document": _as_json(document),
         "choices": [choices_of(row) for row in offered["feature_sets"]],
         "methods": [describe(name) for name in ALGORITHMS],
         # Stands for the chosen set in the address of its features, which the page's script fills in.

@@ -56,6 +56,58 @@ function named(options) {
   return { ...options, ...(options.xAxis && { xAxis: axis(options.xAxis) }), ...(options.yAxis && { yAxis: axis(options.yAxis) }) };
 }
 
+// A figure that leaves its page says of itself what the page says: primary or exploratory, and of which run.
+function ownWords(element) {
+  const text = element.closest("[data-figure-note]")?.dataset.figureNote;
+  return text ? { graphic: [{ type: "text", right: 4, bottom: 2, style: { text, fontSize: 9, fill: tone("quiet") } }] } : {};
+}
+
+function download(parts, type, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob(parts, { type }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+// Draws the figure anew without tools and motion, as vectors or as pixels twice as fine as the screen's.
+function save(element, form) {
+  const place = document.createElement("div");
+  const size = { width: element.clientWidth, height: element.clientHeight };
+  const dark = document.documentElement.dataset.bsTheme === "dark" ? "dark" : null;
+  const chart = window.echarts.init(place, dark, { renderer: form === "svg" ? "svg" : "canvas", ...size });
+  chart.setOption({ ...optionsOf(element), backgroundColor: tone("surface"), animation: false, ...ownWords(element) });
+  const name = `${element.dataset.name ?? element.dataset.chart}.${form}`;
+  if (form === "svg") {
+    download([chart.renderToSVGString()], "image/svg+xml", name);
+  } else {
+    const [, coded] = chart.getDataURL({ type: "png", pixelRatio: 2, backgroundColor: tone("surface") }).split(",");
+    download([Uint8Array.from(atob(coded), (sign) => sign.charCodeAt(0))], "image/png", name);
+  }
+  chart.dispose();
+}
+
+function offerSaving(element) {
+  if (element.nextElementSibling?.matches(".chart-save")) return;
+  const line = document.createElement("div");
+  line.className = "chart-save";
+  for (const form of ["svg", "png"]) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "btn btn-outline-secondary";
+    button.textContent = form.toUpperCase();
+    button.setAttribute("aria-label", `Download as ${form.toUpperCase()}: ${element.getAttribute("aria-label") ?? "figure"}`);
+    button.addEventListener("click", () => save(element, form));
+    line.append(button);
+  }
+  element.after(line);
+}
+
+function optionsOf(element) {
+  const source = document.getElementById(element.dataset.chart);
+  return named(fitted(resolve(JSON.parse(source.textContent)), element.clientWidth));
+}
+
 function draw(element) {
   const source = document.getElementById(element.dataset.chart);
   if (!source || !window.echarts) return;
@@ -63,11 +115,12 @@ function draw(element) {
   const dark = document.documentElement.dataset.bsTheme === "dark";
   const chart = window.echarts.init(element, dark ? "dark" : null, { renderer: "svg" });
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  chart.setOption({ backgroundColor: "transparent", animation: !still, ...named(fitted(resolve(JSON.parse(source.textContent)), element.clientWidth)) });
+  chart.setOption({ backgroundColor: "transparent", animation: !still, ...optionsOf(element) });
   chart.on("click", (point) => {
     if (point.data?.href) window.location.assign(point.data.href);
   });
   drawn.set(element, chart);
+  offerSaving(element);
 }
 
 const start = (root) => root.querySelectorAll("[data-chart]").forEach(draw);

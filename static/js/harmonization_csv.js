@@ -10,7 +10,7 @@ const LABELS = /batch|site|scanner|manufacturer|model|software|version|serial|ar
 const CONTINUOUS = /^age$|^age_|_age$|years|^icv$|^etiv$|^bmi$/i;
 const CATEGORICAL = /^(sex|gender|diagnosis|dx|race|ethnicity|handedness)$/i;
 
-function parseLine(line) {
+export function parseLine(line) {
   if (!line.includes('"')) return line.split(",").map((cell) => cell.trim());
   const cells = [];
   const pattern = /("(?:[^"]|"")*"|[^,]*)(,|$)/g;
@@ -79,7 +79,8 @@ export async function readHead(file) {
   const lines = new TextDecoder().decode(bytes).split(/\r?\n/);
   if (file.size > HEAD_BYTES) lines.pop();
   if (!lines.length) return { columns: [], faults: ["The header is longer than 8 MB; send a matrix by the API."], notes };
-  const [header, ...rest] = lines.filter((line) => line.trim()).slice(0, ROWS_READ + 2).map(parseLine);
+  const filled = lines.filter((line) => line.trim());
+  const [header, ...rest] = filled.slice(0, ROWS_READ + 2).map(parseLine);
   if (!header) return { columns: [], faults: ["The file is empty; it needs a header row and one row per scan."], notes };
   const faults = headerFaults(header);
   if (faults.length && header.length < 2) return { columns: [], faults, notes };
@@ -91,5 +92,6 @@ export async function readHead(file) {
     const is = role(name, values);
     return { name, value: values[0] ?? "", unit: hasUnits ? (rest[0][index] ?? "") : "", pool: "", role: is, odd: is === "feature" ? oddity(values) : "" };
   });
-  return { columns, faults, notes };
+  const whole = file.size <= HEAD_BYTES;
+  return { columns, faults, notes, rows: whole ? filled.length - 1 - Number(hasUnits) : null };
 }

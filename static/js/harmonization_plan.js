@@ -1,5 +1,5 @@
 // The plan editor, bound by data-plan-editor: form and JSON are one document; every change asks the gate again.
-import { firstWord, poolsOf, read, shown, valueOf, write } from "./harmonization_plan_document.js";
+import { firstWord, nameOf, poolsOf, read, shown, valueOf, write } from "./harmonization_plan_document.js";
 
 const editor = document.querySelector("[data-plan-editor]");
 const NOBODY = "00000000-0000-0000-0000-000000000000";
@@ -108,7 +108,11 @@ function start() {
   function setField(field) {
     try {
       const value = valueOf(field);
-      changed((next) => write(next, field.dataset.path, value));
+      changed((next) => {
+        const follows = field.dataset.path === "title" && !part("name").readOnly && next.name === nameOf(next.title ?? "");
+        write(next, field.dataset.path, value);
+        if (follows) next.name = nameOf(value);
+      });
     } catch (error) {
       fault.textContent = `${field.labels[0]?.textContent ?? field.dataset.path}: cannot be read yet: ${error.message}`;
     }

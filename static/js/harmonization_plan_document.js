@@ -50,6 +50,12 @@ export function shown(field, value) {
   return typeof value === "object" ? JSON.stringify(value, null, kind === "json" ? 2 : 0) : String(value);
 }
 
+// "ComBat by scanner, v2" gives "combat-by-scanner-v2", a plan's name of letters, digits and hyphens.
+export function nameOf(title) {
+  const plain = title.normalize("NFD").replace(/[\u0300-\u036f]/g, "").toLowerCase().replace(/[^a-z0-9]+/g, "-");
+  return plain.slice(0, 80).replace(/^-+|-+$/g, "");
+}
+
 // "thickness_left" gives "thickness": what stands before the first separator.
 export function firstWord(name) {
   return /^([^_.\- ]+)[_.\- ]/.exec(name)?.[1] ?? name;
