@@ -10,9 +10,12 @@ class HarmonizationAppConfig(AppConfig):
         from harmonization_app import tasks  # noqa: F401  (declares the jobs)
         from harmonization_app.permissions import READERS
         from harmonization_app.services.plan import apply_plan_section
+        from harmonization_app.services.sweeping import sweep_harmonization
+        from hub.core.jobs.sweepers import register_sweeper
         from sites_app.services.trial_file import register_section
         from sites_app.views.navigation import Entry, register_entries, register_hub_entries
 
+        register_sweeper(sweep_harmonization)
         register_section("harmonization_plan", apply_plan_section, order=30)
         register_entries(
             Entry("Harmonization", "chart", "harmonization-home", READERS, order=60),

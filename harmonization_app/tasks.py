@@ -3,7 +3,7 @@
 from harmonization_app.services import algorithm as algorithm_services
 from harmonization_app.services import export as export_services
 from harmonization_app.services import run as run_services
-from harmonization_app.services import run_blocks, run_execution
+from harmonization_app.services import run_blocks, run_execution, run_state
 from hub.core.jobs.heartbeat import JobContext
 from hub.core.jobs.registry import job
 
@@ -13,8 +13,8 @@ from hub.core.jobs.registry import job
     queue="harmonize",
     soft_limit_s=6 * 3600,
     hard_limit_s=6 * 3600 + 60,
-    on_failure=run_services.fail_run,
-    on_cancel=run_services.follow_cancelled_job,
+    on_failure=run_state.fail_run,
+    on_cancel=run_state.follow_cancelled_job,
 )
 def run_harmonization(context: JobContext, *, run_id: str) -> None:
     run_execution.execute_run(context, run_id=run_id)

@@ -94,7 +94,8 @@ class AlgorithmVersion(models.Model):
                                OLD.environment_digest, OLD.parameters_schema::text, OLD.verification::text,
                                OLD.signature_id, OLD.second_signature_id, OLD.signatures_required,
                                OLD.locked_at)
-                        OR NEW.state NOT IN ('locked', 'retired')) THEN
+                        OR NEW.state NOT IN ('locked', 'retired')
+                        OR OLD.state = 'retired' AND NEW.state <> 'retired') THEN
                         RAISE EXCEPTION 'hub: A locked algorithm version cannot be changed. Register a new one.';
                     END IF;
                     IF TG_OP = 'DELETE' THEN RETURN OLD; END IF;

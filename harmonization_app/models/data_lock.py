@@ -62,7 +62,22 @@ class DataLock(models.Model):
                     IF TG_OP = 'DELETE' THEN RETURN OLD; END IF;
                     RETURN NEW;
                 """,
-            )
+            ),
+            pgtrigger.Trigger(
+                name="a_data_lock_is_signed_over_its_manifest",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Insert | pgtrigger.Update,
+                func="""
+                    IF NEW.state = 'locked' AND (TG_OP = 'INSERT' OR OLD.state <> 'frozen' OR NOT EXISTS (
+                        SELECT 1 FROM core_electronic_signature
+                        WHERE id = NEW.signature_id AND object_id = NEW.id::text
+                            AND object_digest = NEW.manifest_digest)) THEN
+                        RAISE EXCEPTION
+                            'hub: Data are locked after a freeze, by a signature over the manifest of this lock.';
+                    END IF;
+                    RETURN NEW;
+                """,
+            ),
         ]
 
     def __str__(self) -> str:

@@ -75,6 +75,32 @@ class HarmonizationPlan(models.Model):
                     "locked_at",
                 )
             ),
+            pgtrigger.Trigger(
+                name="plans_are_locked_once_by_their_signature",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Insert | pgtrigger.Update,
+                func="""
+                    IF TG_OP = 'UPDATE' AND OLD.state <> 'draft' AND (OLD.state, NEW.state) NOT IN (
+                        ('locked', 'locked'), ('locked', 'superseded'), ('superseded', 'superseded')) THEN
+                        RAISE EXCEPTION 'hub: A superseded plan is not in force again. Make a new version instead.';
+                    END IF;
+                    IF TG_OP = 'UPDATE' AND NEW.amendment_reason <> OLD.amendment_reason THEN
+                        RAISE EXCEPTION 'hub: The reason of an amendment cannot be changed.';
+                    END IF;
+                    IF NEW.state = 'superseded' AND (TG_OP = 'INSERT' OR OLD.state = 'draft') THEN
+                        RAISE EXCEPTION 'hub: Only a plan that was in force is superseded.';
+                    END IF;
+                    IF NEW.state = 'locked' AND (TG_OP = 'INSERT' OR OLD.state = 'draft') AND NOT EXISTS (
+                        SELECT 1 FROM core_electronic_signature signed, harmonization_app_algorithmversion used
+                        WHERE signed.id = NEW.signature_id AND signed.object_id = NEW.id::text
+                            AND signed.object_digest = NEW.digest
+                            AND used.id = NEW.algorithm_version_id AND used.state = 'locked') THEN
+                        RAISE EXCEPTION
+                            'hub: A plan is locked by a signature over it, on a locked algorithm version.';
+                    END IF;
+                    RETURN NEW;
+                """,
+            ),
         ]
 
     def __str__(self) -> str:
@@ -157,6 +183,12 @@ class HarmonizationRun(models.Model):
                 | Q(mode="add_batch", model_of__isnull=False) & ~Q(added_batch="") & ~Q(step_reason=""),
                 name="a_run_with_a_frozen_model_names_it",
             ),
+            models.UniqueConstraint(
+                fields=["plan", "feature_set", "mode", "model_of", "rerun_of", "added_batch"],
+                condition=Q(kind="primary", state__in=["queued", "running"]),
+                nulls_distinct=False,
+                name="the_same_primary_run_is_under_way_only_once",
+            ),
         ]
         triggers = [
             pgtrigger.Trigger(
@@ -167,6 +199,60 @@ class HarmonizationRun(models.Model):
                     IF NEW.kind = 'primary' AND EXISTS (
                         SELECT 1 FROM sites_app_trial WHERE id = NEW.trial_id AND lock_state = 'locked') THEN
                         RAISE EXCEPTION 'hub: The data of this trial are locked: a run now is exploratory.';
+                    END IF;
+                    RETURN NEW;
+                """,
+            ),
+            pgtrigger.Trigger(
+                name="a_primary_run_stands_on_the_plan_in_force",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Insert,
+                func="""
+                    IF NEW.kind = 'primary' AND NOT EXISTS (
+                        SELECT 1 FROM harmonization_app_harmonizationplan plan
+                        JOIN harmonization_app_algorithmversion used ON used.id = plan.algorithm_version_id
+                        WHERE plan.id = NEW.plan_id AND plan.state = 'locked' AND plan.digest = NEW.plan_digest
+                            AND plan.document = NEW.specification
+                            AND used.id = NEW.algorithm_version_id AND used.state = 'locked') THEN
+                        RAISE EXCEPTION 'hub: A primary run needs the plan in force, as it was locked.';
+                    END IF;
+                    RETURN NEW;
+                """,
+            ),
+            pgtrigger.Trigger(
+                name="a_run_stays_within_its_trial",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Insert,
+                func="""
+                    IF EXISTS (
+                        SELECT 1 FROM harmonization_app_featureset
+                        WHERE id = NEW.feature_set_id AND trial_id <> NEW.trial_id
+                        UNION ALL SELECT 1 FROM harmonization_app_harmonizationplan
+                        WHERE id = NEW.plan_id AND trial_id <> NEW.trial_id
+                        UNION ALL SELECT 1 FROM harmonization_app_harmonizationrun
+                        WHERE id IN (NEW.model_of_id, NEW.rerun_of_id) AND trial_id <> NEW.trial_id) THEN
+                        RAISE EXCEPTION
+                            'hub: The plan, the features and the model of a run belong to the trial of the run.';
+                    END IF;
+                    RETURN NEW;
+                """,
+            ),
+            pgtrigger.Trigger(
+                name="what_a_run_was_asked_never_changes",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Update,
+                func="""
+                    IF ROW(NEW.trial_id, NEW.plan_id, NEW.plan_digest, NEW.algorithm_version_id,
+                           NEW.feature_set_id, NEW.specification, NEW.rerun_of_id, NEW.mode, NEW.model_of_id,
+                           NEW.added_batch, NEW.step_reason, NEW.created_by_id, NEW.created_at)
+                       IS DISTINCT FROM
+                       ROW(OLD.trial_id, OLD.plan_id, OLD.plan_digest, OLD.algorithm_version_id,
+                           OLD.feature_set_id, OLD.specification, OLD.rerun_of_id, OLD.mode, OLD.model_of_id,
+                           OLD.added_batch, OLD.step_reason, OLD.created_by_id, OLD.created_at)
+                       OR OLD.kind = 'exploratory' AND ROW(NEW.kind, NEW.exploratory_reason)
+                           IS DISTINCT FROM ROW(OLD.kind, OLD.exploratory_reason) THEN
+                        RAISE EXCEPTION
+                            'hub: What a run was asked to do cannot be changed. Start another run instead.';
                     END IF;
                     RETURN NEW;
                 """,

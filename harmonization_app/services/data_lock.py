@@ -143,8 +143,8 @@ def freeze(*, actor: Any, data_lock: DataLock, reason: str = "") -> DataLock:
     """Take no new data from now on; deviations and queries go on. Raises NotAllowed, Conflict."""
     require_locker(actor, data_lock.trial, "freeze this trial")
     with transaction.atomic():
-        _await_writers()
         row, trial = _locked_rows(data_lock, DataLockState.FROZEN)
+        _await_writers()
         waiting = _unfinished_submissions(trial)
         if waiting:
             raise Conflict(
@@ -195,8 +195,8 @@ def lock_data(*, actor: Any, data_lock: DataLock, password: str, meaning: str, o
     require_locker(actor, data_lock.trial, "lock the data of this trial")
     identity = prove_identity(actor=actor, password=password, otp=otp)
     with transaction.atomic():
-        _await_writers()
         row, trial = _locked_rows(data_lock, DataLockState.LOCKED)
+        _await_writers()
         items = checklist(trial)
         unmet = [item for item in items if item.blocking and not item.met]
         if unmet:
@@ -318,7 +318,8 @@ def _await_writers() -> None:
     """Wait until every transaction that writes rows of trials has ended, and hold new ones up until ours has.
 
     The guards read the trial's state when a row is written: without this, a row written just before could be
-    committed just after the lock.
+    committed just after the lock. Call it with the trial's row held: whoever starts or ends a run holds that row
+    before it writes, and would wait for these tables while they wait for the row.
     """
     tables = sorted(
         model._meta.db_table

@@ -33,6 +33,7 @@ from sites_app.models import Instance, Membership, Role, Trial
 
 JOB = "harmonization.export"
 AREA = "exports"
+PARTIAL = ".partial-"
 EXPORTERS = frozenset({Role.TRIAL_ADMINISTRATOR, Role.DATA_MANAGER, Role.STATISTICIAN, Role.AUDITOR})
 _FIRST_DAY = (1980, 1, 1, 0, 0, 0)
 _FILES_PER_REPORT = 500
@@ -69,13 +70,22 @@ def start_export(*, actor: Any, trial: Trial, include_images: bool = False) -> E
     require_free_space()
     with transaction.atomic():
         row = Export.objects.create(trial=trial, include_images=include_images, created_by=actor)
-        job = enqueue(
-            JOB, key=str(row.pk), arguments={"export_id": str(row.pk)}, scope=trial.pk, requested_by=actor
-        )
-        row.job_id = job.pk
-        row.save(update_fields=["job_id"])
+        enqueue_export(row)
         record(actor=actor, action="export.requested", obj=row, new={"include_images": include_images})
     return row
+
+
+def enqueue_export(row: Export) -> None:
+    """Give an export its job; the caller holds the transaction."""
+    job = enqueue(
+        JOB,
+        key=str(row.pk),
+        arguments={"export_id": str(row.pk)},
+        scope=row.trial_id,
+        requested_by=row.created_by,
+    )
+    row.job_id = job.pk
+    row.save(update_fields=["job_id"])
 
 
 def execute_export(context: JobContext, *, export_id: str) -> None:
@@ -85,10 +95,11 @@ def execute_export(context: JobContext, *, export_id: str) -> None:
     """
     row = Export.objects.select_related("trial").get(pk=export_id)
     if row.is_final:
+        _remove_leftovers(row)  # a former attempt may have lost the database at its commit
         return
     Export.objects.filter(pk=row.pk, state=ExportState.QUEUED).update(state=ExportState.RUNNING)
     _require_room(row)
-    partial = root(AREA) / f"{row.pk}.partial-{uuid7()}"
+    partial = root(AREA) / f"{row.pk}{PARTIAL}{uuid7()}"
     try:
         built = _build(context, row, partial)
         context.progress(0.9, "verifying the package")
@@ -246,6 +257,7 @@ def _finish(row: Export, state: str, reason: str, built: _Built | None, partial:
         locked = Export.objects.select_for_update(no_key=True).get(pk=row.pk)
         if locked.is_final:
             return
+        before = locked.state
         if built is not None and partial is not None:
             locked.locked, locked.manifest_digest = built.locked, built.manifest_digest
             locked.package_sha256, locked.size = built.package_sha256, built.size
@@ -256,7 +268,9 @@ def _finish(row: Export, state: str, reason: str, built: _Built | None, partial:
             actor=None,
             action=f"export.{state}",
             obj=locked,
+            old={"state": before},
             new={
+                "state": state,
                 "locked": locked.locked,
                 "manifest": locked.manifest_digest,
                 "sha256": locked.package_sha256,

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -28,7 +25,6 @@ from hub.core.storage.blobs import require_free_space, root
 
 AREA = "computations"
 _LOOK_S = 2.0
-_ABANDONED_S = 24 * 3600.0
 
 
 class ComputationFailed(Conflict):
@@ -42,7 +38,6 @@ def compute_in_fresh_process(computation: Computation, waiting: Callable[[], Non
     Raises ComputationFailed with the words of the process; the process is ended whatever is raised.
     """
     require_free_space()
-    _clear_abandoned()
     with tempfile.TemporaryDirectory(dir=root(AREA)) as name:
         folder = Path(name)
         write_computation(folder, computation)
@@ -77,12 +72,3 @@ def _run(command: list[str], errors: IO[bytes], waiting: Callable[[], None]) -> 
         raise ComputationFailed(
             f"The process ended with status {status}. {words.splitlines()[-1] if words else ''}"
         )
-
-
-def _clear_abandoned() -> None:
-    """Remove what a worker left that was killed in the middle."""
-    limit = time.time() - _ABANDONED_S
-    for path in root(AREA).iterdir():
-        with suppress(FileNotFoundError):  # another worker may have removed its own since it was listed
-            if path.stat().st_mtime < limit:
-                shutil.rmtree(path, ignore_errors=True)

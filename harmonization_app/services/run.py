@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
-from django.utils import timezone
 
 from harmonization_app.algorithms.registry import get_algorithm
 from harmonization_app.models import (
@@ -23,18 +22,16 @@ from harmonization_app.permissions import require_analyst
 from harmonization_app.plan_document import PlanDocument, parse_plan
 from harmonization_app.services.algorithm import register_algorithms
 from harmonization_app.services.run_memory import estimate_memory, require_memory
-from harmonization_app.services.run_output import plain_json
+from harmonization_app.services.run_state import FINAL, finish_run
 from hub.core.audit.services import record
-from hub.core.canonical import digest
 from hub.core.errors import Conflict, InvalidInput
 from hub.core.jobs.models import Job
-from hub.core.jobs.services import cancel, enqueue
+from hub.core.jobs.services import CANCELLED, cancel, enqueue
 from hub.core.storage.blobs import get_blob
 from qc_app.models import VersionState
 from sites_app.models import LockState, Trial
 
 JOB = "harmonization.run"
-FINAL = (RunState.REFUSED, RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED)
 
 
 @dataclass(frozen=True)
@@ -75,54 +72,103 @@ def start_run(
     """Store a run and enqueue it. It is primary only under the plan in force and before data lock.
 
     `exploratory` is a reason that makes it exploratory in any case; `frozen` names the model that is used.
-    Raises NotAllowed, InvalidInput, PlanInvalid, Conflict.
+    Raises NotAllowed, InvalidInput, PlanInvalid, and Conflict where the same primary run is under way.
     """
-    trial = feature_set.trial
-    require_analyst(actor, trial, "run harmonizations")
-    if (plan is None) == (specification is None):
-        raise InvalidInput("Send either a plan or an inline specification, one of the two.")
-    if plan is not None and plan.trial_id != trial.pk:
-        raise InvalidInput("The plan and the feature set belong to different trials.")
-    document = dict(plan.document if plan is not None else specification or {})
+    require_analyst(actor, feature_set.trial, "run harmonizations")
+    document = _document(feature_set, plan, specification)
     parsed = parse_plan(document)
     estimate = estimate_memory(parsed, feature_set, repeated=rerun_of is not None)
     require_memory(estimate)
+    row = HarmonizationRun(
+        trial=feature_set.trial,
+        feature_set=feature_set,
+        specification=document,
+        rerun_of=rerun_of,
+        estimate=estimate.to_json(),
+        created_by=actor,
+        **(frozen.to_fields() if frozen else {}),
+    )
     with transaction.atomic():
-        trial = Trial.objects.select_for_update(no_key=True).get(pk=trial.pk)
-        # What was read before may have been superseded since: a run under it would not be primary any more.
-        plan = HarmonizationPlan.objects.select_related("algorithm_version").get(pk=plan.pk) if plan else None
-        version = (
-            plan.algorithm_version if plan and plan.algorithm_version else _usable_version(parsed.algorithm)
-        )
-        why = exploratory or _why_exploratory(plan, parsed, version, trial)
-        row = HarmonizationRun.objects.create(
-            trial=trial,
-            plan=plan,
-            plan_digest=plan.digest if plan else "",
-            algorithm_version=version,
-            feature_set=feature_set,
-            specification=document,
-            kind=HarmonizationRun.Kind.EXPLORATORY if why else HarmonizationRun.Kind.PRIMARY,
-            exploratory_reason=why,
-            rerun_of=rerun_of,
-            estimate=estimate.to_json(),
-            created_by=actor,
-            **(frozen.to_fields() if frozen else {}),
-        )
-        _enqueue(actor, row, parsed)
+        trial = Trial.objects.select_for_update(no_key=True).get(pk=row.trial_id)
+        _place(row, plan, parsed, trial, exploratory)
+        row.save(force_insert=True)
+        enqueue_run(row)
+        _record_start(row, parsed)
     return row
 
 
-def _enqueue(actor: Any, row: HarmonizationRun, parsed: PlanDocument) -> None:
-    """Enqueue the job of a new run and record its start."""
+def _document(
+    feature_set: FeatureSet, plan: HarmonizationPlan | None, specification: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return the plan's document, or the specification given instead. Raises InvalidInput."""
+    if (plan is None) == (specification is None):
+        raise InvalidInput("Send either a plan or an inline specification, one of the two.")
+    if plan is not None and plan.trial_id != feature_set.trial_id:
+        raise InvalidInput("The plan and the feature set belong to different trials.")
+    return dict(plan.document if plan is not None else specification or {})
+
+
+def _place(
+    row: HarmonizationRun,
+    plan: HarmonizationPlan | None,
+    parsed: PlanDocument,
+    trial: Trial,
+    exploratory: str,
+) -> None:
+    """Bind a new run to its plan and algorithm version and say of what kind it is; the trial's row is held.
+
+    Raises Conflict where the plan has changed meanwhile, or the same primary run is under way.
+    """
+    if plan is not None:
+        # What was read before may have been superseded since: a run under it would not be primary any more.
+        plan = HarmonizationPlan.objects.select_related("algorithm_version").get(pk=plan.pk)
+        if plan.document != row.specification:
+            raise Conflict("The plan was changed a moment ago. Read it, then start the run again.")
+        row.plan, row.plan_digest = plan, plan.digest
+    locked = plan.algorithm_version if plan else None
+    row.algorithm_version = locked or _usable_version(parsed.algorithm)
+    why = exploratory or _why_exploratory(plan, parsed, row.algorithm_version, trial)
+    row.kind = HarmonizationRun.Kind.EXPLORATORY if why else HarmonizationRun.Kind.PRIMARY
+    row.exploratory_reason = why
+    if not why:
+        _require_alone(row)
+
+
+def _require_alone(row: HarmonizationRun) -> None:
+    """Raise Conflict where the same primary run is under way: asked for twice, it would be computed twice."""
+    same = HarmonizationRun.objects.filter(
+        kind=HarmonizationRun.Kind.PRIMARY,
+        state__in=[RunState.QUEUED, RunState.RUNNING],
+        plan=row.plan,
+        feature_set=row.feature_set,
+        rerun_of=row.rerun_of,
+        mode=row.mode,
+        model_of=row.model_of,
+        added_batch=row.added_batch,
+    ).first()
+    if same is not None:
+        raise Conflict(
+            f"This primary run is under way already: run {same.pk}, {same.state}. Wait for it, or cancel it first."
+        )
+
+
+def enqueue_run(row: HarmonizationRun) -> None:
+    """Give a run its job; the caller holds the transaction."""
     job = enqueue(
-        JOB, key=str(row.pk), arguments={"run_id": str(row.pk)}, scope=row.trial_id, requested_by=actor
+        JOB,
+        key=str(row.pk),
+        arguments={"run_id": str(row.pk)},
+        scope=row.trial_id,
+        requested_by=row.created_by,
     )
+    HarmonizationRun.objects.filter(pk=row.pk).update(job_id=job.pk)
     row.job_id = job.pk
-    row.save(update_fields=["job_id"])
+
+
+def _record_start(row: HarmonizationRun, parsed: PlanDocument) -> None:
     frozen = {"model_of": str(row.model_of_id), "batch": row.added_batch} if row.model_of_id else {}
     record(
-        actor=actor,
+        actor=row.created_by,
         action="harmonization_run.started",
         obj=row,
         new={
@@ -165,67 +211,20 @@ def _why_exploratory(
     return ""
 
 
-def finish_run(row: HarmonizationRun, state: str, reason: str, changes: dict[str, Any]) -> None:
-    """Give a run its final state, once; a primary run that the data lock overtook becomes a failed exploratory one."""
-    with transaction.atomic():
-        locked = HarmonizationRun.objects.select_for_update(no_key=True).get(pk=row.pk)
-        if locked.state in FINAL:
-            return
-        if locked.kind == HarmonizationRun.Kind.PRIMARY:
-            trial = Trial.objects.select_for_update(no_key=True).get(pk=row.trial_id)
-            if trial.lock_state == LockState.LOCKED:
-                locked.kind = HarmonizationRun.Kind.EXPLORATORY
-                locked.exploratory_reason = "post hoc: the data of the trial were locked while it ran"
-                state, changes = RunState.FAILED, {}
-                reason = "The data were locked before this run ended. Start an exploratory run instead."
-        for name, value in changes.items():
-            setattr(locked, name, plain_json(value))
-        locked.state, locked.reason, locked.finished_at = state, reason[:2000], timezone.now()
-        locked.save()
-        record(
-            actor=None,
-            action=f"harmonization_run.{state}",
-            obj=locked,
-            new={
-                "kind": locked.kind,
-                "data": locked.data_digest,
-                "model": locked.model_digest,
-                "diagnostics": locked.diagnostics_digest,
-                "gate": digest(locked.gate),
-                "row_decisions": digest(locked.row_decisions),
-            },
-            reason=reason[:500],
-        )
-
-
-def fail_run(arguments: dict[str, Any], reason: str) -> None:
-    """Give a run whose job failed its final state and reason."""
-    _follow_job(arguments, RunState.FAILED, reason)
-
-
-def follow_cancelled_job(arguments: dict[str, Any], reason: str) -> None:
-    """Give a run whose job was cancelled, begun or not, its final state and reason."""
-    _follow_job(arguments, RunState.CANCELLED, reason)
-
-
-def _follow_job(arguments: dict[str, Any], state: str, reason: str) -> None:
-    row = HarmonizationRun.objects.filter(pk=arguments["run_id"]).first()
-    if row is not None and row.state not in FINAL:
-        finish_run(row, state, reason, {})
-
-
 def cancel_run(*, actor: Any, run: HarmonizationRun) -> HarmonizationRun:
     """Cancel a run that has not ended; its job stops at its next progress report. Raises Conflict, NotAllowed."""
     require_analyst(actor, run.trial, "cancel harmonization runs")
-    if run.state in FINAL:
-        raise Conflict(f"This run is {run.state} already; there is nothing to cancel.")
-    job = Job.objects.filter(kind=JOB, key=str(run.pk)).first()
     with transaction.atomic():
+        # Rows are held in the order in which a job's end holds them, the audit chain last: nobody waits in a circle.
+        job = Job.objects.filter(kind=JOB, key=str(run.pk)).order_by("-created_at").first()
         if job is not None and not job.is_final:
             cancel(row=job)
-        finish_run(run, RunState.CANCELLED, "Cancelled on request.", {})
-        record(actor=actor, action="harmonization_run.cancel_requested", obj=run)
-    run.refresh_from_db()
+        finish_run(run, RunState.CANCELLED, CANCELLED, {})
+        before = run.state
+        run.refresh_from_db()
+        if before in FINAL or run.state != RunState.CANCELLED:
+            raise Conflict(f"This run is {run.state} already; there is nothing to cancel.")
+        record(actor=actor, action="harmonization_run.cancel_requested", obj=run, old={"state": before})
     return run
 
 

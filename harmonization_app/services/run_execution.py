@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from django.utils import timezone
-
 from harmonization_app.algorithms.base import Finding, HarmonizationRefused
 from harmonization_app.algorithms.chain import CALIBRATION, MAIN, ChainResult
 from harmonization_app.algorithms.environment import numerical_environment, one_blas_thread
@@ -23,7 +21,6 @@ from harmonization_app.services.fresh_process import compute_in_fresh_process
 from harmonization_app.services.harmonized_table import put_harmonized
 from harmonization_app.services.plan import locked_version
 from harmonization_app.services.preparation import Prepared, check_prepared, prepare
-from harmonization_app.services.run import FINAL, finish_run
 from harmonization_app.services.run_blocks import compute_by_blocks, goes_by_blocks
 from harmonization_app.services.run_checks import check_again, cross_check_findings, equality_of
 from harmonization_app.services.run_output import (
@@ -35,10 +32,11 @@ from harmonization_app.services.run_output import (
     zip_model,
 )
 from harmonization_app.services.run_sensitivity import analyse_sensitivity, in_short
+from harmonization_app.services.run_state import begin_run, finish_run
 from harmonization_app.services.stored_input import stored_preparation
 from hub.core.canonical import canonical_json
 from hub.core.jobs.heartbeat import JobContext
-from hub.core.jobs.services import JobCancelled
+from hub.core.jobs.services import CANCELLED, JobCancelled
 from hub.core.storage.blobs import put_blob
 
 Changes = dict[str, Any]
@@ -46,18 +44,17 @@ Changes = dict[str, Any]
 
 def execute_run(context: JobContext, *, run_id: str) -> None:
     """Carry out a queued run; refused by the gate, failed, cancelled and succeeded are all final and kept."""
+    if not begin_run(run_id):
+        return
     row = HarmonizationRun.objects.select_related(
         "feature_set__trial", "algorithm_version", "trial", "plan", "rerun_of", "model_of"
     ).get(pk=run_id)
-    if row.state in FINAL:
-        return
-    HarmonizationRun.objects.filter(pk=run_id).update(state=RunState.RUNNING, started_at=timezone.now())
     try:
         with one_blas_thread():
             state, reason, changes = _carry_out(context, row)
         context.progress(0.95, "storing the results")
     except JobCancelled:
-        finish_run(row, RunState.CANCELLED, "Cancelled on request.", {})
+        finish_run(row, RunState.CANCELLED, CANCELLED, {})
         raise
     finish_run(row, state, reason, changes)
 

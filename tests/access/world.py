@@ -235,6 +235,7 @@ def _make_harmonization(rows: dict[str, Any], admin: Any, *, run: bool = True) -
         actor=admin, trial=trial, name="Volumes", content=features_csv(trial), metadata=FEATURES_METADATA
     )
     rows["plan_draft"] = plan_services.save_draft(actor=admin, trial=trial, document=plan_document("draft"))
+    rows["plan_unused"] = plan_services.save_draft(actor=admin, trial=trial, document=plan_document("unused"))
     draft = plan_services.save_draft(actor=admin, trial=trial, document=plan_document("locked"))
     rows["data_lock"] = harmonization.DataLockFactory(trial=trial)
     rows["export"] = export_services.start_export(actor=admin, trial=trial)
@@ -243,7 +244,7 @@ def _make_harmonization(rows: dict[str, Any], admin: Any, *, run: bool = True) -
     rows["plan"] = plan = plan_services.lock_plan(
         actor=admin, plan=draft, password=PASSWORD, meaning="I approve this plan"
     )
-    rows["waiting_run"] = run_services.start_run(actor=admin, feature_set=features, plan=plan)
+    rows["waiting_run"] = run_services.start_run(actor=admin, feature_set=features, plan=rows["plan_draft"])
     rows["run"] = done = run_services.start_run(actor=admin, feature_set=features, plan=plan)
     job = Job.objects.get(pk=done.job_id)
     run_execution.execute_run(JobContext(job_id=job.pk, attempt=1), run_id=str(done.pk))

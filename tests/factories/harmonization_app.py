@@ -81,10 +81,16 @@ class PlanFactory(DjangoModelFactory):
         locked = factory.Trait(
             state=VersionState.LOCKED,
             algorithm_version=factory.SubFactory(AlgorithmVersionFactory, locked=True),
-            signature=factory.SubFactory(SignatureFactory, object_type="harmonization_app.harmonizationplan"),
+            signature=factory.SubFactory(
+                SignatureFactory,
+                object_type="harmonization_app.harmonizationplan",
+                object_id=factory.LazyAttribute(lambda made: str(made.factory_parent.id)),
+                object_digest=factory.LazyAttribute(lambda made: made.factory_parent.digest),
+            ),
             locked_at=factory.LazyFunction(timezone.now),
         )
 
+    id = factory.LazyFunction(uuid7)
     trial = factory.SubFactory(TrialFactory)
     name = factory.Sequence(lambda number: f"plan-{number}")
     version = 1

@@ -10,7 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 from django.db import InternalError, transaction
-from harmonization_cases import job_context, locked_combat, plan_document
+from harmonization_cases import job_context, lock_plan, locked_combat, locked_trial, plan_document
 
 from harmonization_app.models import AlgorithmVersion, FeatureSet, HarmonizationPlan, RunState
 from harmonization_app.services import algorithm as algorithm_services
@@ -18,7 +18,7 @@ from harmonization_app.services import data_lock as lock_services
 from harmonization_app.services import feature_set as feature_services
 from harmonization_app.services import plan as plan_services
 from harmonization_app.services import run as run_services
-from harmonization_app.services import run_execution
+from harmonization_app.services import run_execution, run_state
 from hub.core.audit.models import AuditEvent
 from hub.core.errors import Conflict, HubError, InvalidInput, NotAllowed
 from hub.core.models import Job
@@ -27,16 +27,6 @@ from hub.core.storage.blobs import get_blob
 from hub.demo.effects import measure_effects, read_values
 from hub.demo.features import as_csv, feature_table, metadata
 from tests.factories.sites_app import PASSWORD, SubjectFactory
-
-
-def lock_plan(trial, people, **changes):
-    locked_combat(people.admin)
-    draft = plan_services.save_draft(
-        actor=people.statistician, trial=trial, document=plan_document(**changes)
-    )
-    return plan_services.lock_plan(
-        actor=people.admin, plan=draft, password=PASSWORD, meaning="I approve this plan"
-    )
 
 
 def run_now(people, features, **what):
@@ -242,20 +232,11 @@ def test_a_finished_run_never_changes(trial, people, features):
     run = run_now(people, features, specification=plan_document())
 
     run_execution.execute_run(job_context(), run_id=str(run.pk))
-    run_services.fail_run({"run_id": str(run.pk)}, "late")
+    run_state.fail_run({"run_id": str(run.pk)}, "late")
     with pytest.raises(InternalError, match="immutable"), transaction.atomic():
         type(run).objects.filter(pk=run.pk).update(kind="primary")
     run.refresh_from_db()
     assert run.state == RunState.SUCCEEDED
-
-
-def locked_trial(trial, people):
-    from tests.factories.locked import lock_versions
-
-    lock_versions(trial, people.admin)
-    lock = lock_services.open_data_lock(actor=people.admin, trial=trial)
-    lock_services.freeze(actor=people.admin, data_lock=lock)
-    return lock_services.lock_data(actor=people.admin, data_lock=lock, password=PASSWORD, meaning="Final")
 
 
 def test_lock_names_every_condition_that_is_not_met(trial, people):
