@@ -21,8 +21,8 @@ def run_harmonization(context: JobContext, *, run_id: str) -> None:
 
 
 @job(name=run_blocks.HELP_JOB, queue="harmonize", soft_limit_s=6 * 3600, hard_limit_s=6 * 3600 + 60)
-def help_run(context: JobContext, *, run_id: str, stage: run_blocks.Stage) -> None:
-    run_blocks.help_run(context, run_id=run_id, stage=stage)
+def help_run(context: JobContext, *, run_id: str, stage: run_blocks.Stage, attempt: int) -> None:
+    run_blocks.help_run(context, run_id=run_id, stage=stage, attempt=attempt)
 
 
 @job(name="harmonization.verify_algorithm", queue="harmonize", soft_limit_s=1800, hard_limit_s=1860)

@@ -48,6 +48,7 @@ CORRECTION: Final = "correction"
 # Enough for a slow worker to take fewer than the others.
 BLOCKS_PER_WORKER = 4
 _LOOK_S = 0.2
+_PREFIX = "blocks-"
 
 Stage = Literal["statistics", "correction"]
 
@@ -65,6 +66,7 @@ class Shared:
 
     folder: Path
     run_id: str
+    attempt: int
     task: blocks.Task
     plan: blocks.BlockPlan
 
@@ -86,10 +88,13 @@ def compute_by_blocks(context: JobContext, run: HarmonizationRun, computation: C
     Raises HarmonizationRefused, MemoryLimitExceeded, StorageFull, and JobCancelled at any block.
     """
     require_free_space()
-    folder = _folder(str(run.pk))
-    shutil.rmtree(folder, ignore_errors=True)
+    for former in root(AREA).glob(f"{_PREFIX}{run.pk}-*"):
+        shutil.rmtree(former, ignore_errors=True)
+    folder = _folder(str(run.pk), context.attempt)
     try:
-        shared = _share(folder, str(run.pk), computation)
+        folder.mkdir()
+        _share(folder, computation)
+        shared = _open(folder, str(run.pk), context.attempt)
         context.progress(0.3, shared.plan.memory.sentence())
         return _lead(context, shared, computation.dataset)
     except OSError as error:
@@ -100,19 +105,18 @@ def compute_by_blocks(context: JobContext, run: HarmonizationRun, computation: C
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _folder(run_id: str) -> Path:
-    return root(AREA) / f"blocks-{run_id}"
+def _folder(run_id: str, attempt: int) -> Path:
+    """Return the folder of one attempt: who still helps a dead leader says nothing to the next one."""
+    return root(AREA) / f"{_PREFIX}{run_id}-{attempt}"
 
 
-def _share(folder: Path, run_id: str, computation: Computation) -> Shared:
-    folder.mkdir()
+def _share(folder: Path, computation: Computation) -> None:
     write_values(folder / VALUES, computation.dataset.values)
     (folder / LABELS).write_bytes(labels_json(computation.dataset))
     _appear(folder / SPECIFICATION, json.dumps(computation.specification.to_json()).encode())
-    return _open(folder, run_id)
 
 
-def _open(folder: Path, run_id: str) -> Shared:
+def _open(folder: Path, run_id: str, attempt: int) -> Shared:
     document = json.loads((folder / LABELS).read_bytes())
     labels = Labels(
         tuple(document["features"]),
@@ -127,7 +131,7 @@ def _open(folder: Path, run_id: str) -> Shared:
     limit_bytes = settings.HUB_RUN_MEMORY_LIMIT_MB * 1024**2
     least = BLOCKS_PER_WORKER * (settings.HUB_RUN_HELPERS + 1)
     plan = blocks.plan_blocks(task, shape, limit_bytes, least_blocks=least)
-    return Shared(folder, run_id, task, plan)
+    return Shared(folder, run_id, attempt, task, plan)
 
 
 def _lead(context: JobContext, shared: Shared, dataset: Dataset) -> ChainResult:
@@ -168,16 +172,16 @@ def _ask_for_help(shared: Shared, stage: Stage) -> None:
         for number in range(min(settings.HUB_RUN_HELPERS, len(shared.plan.blocks) - 1)):
             enqueue(
                 HELP_JOB,
-                key=f"{shared.run_id}:{stage}:{number}",
-                arguments={"run_id": shared.run_id, "stage": stage},
+                key=f"{shared.run_id}:{shared.attempt}:{stage}:{number}",
+                arguments={"run_id": shared.run_id, "stage": stage, "attempt": shared.attempt},
             )
 
 
-def help_run(context: JobContext, *, run_id: str, stage: Stage) -> None:
-    """Take blocks of a stage that another worker leads, until none is free. A run that is over needs no help."""
-    folder = _folder(run_id)
+def help_run(context: JobContext, *, run_id: str, stage: Stage, attempt: int) -> None:
+    """Take blocks of a stage that another worker leads, until none is free. An attempt that is over needs no help."""
+    folder = _folder(run_id, attempt)
     try:
-        shared = _open(folder, run_id)
+        shared = _open(folder, run_id, attempt)
         if not shared.ready(stage).exists():
             return
         do = partial(_statistics if stage == STATISTICS else _correct, shared)
@@ -195,7 +199,7 @@ def _work(
         taken = 0
         for index in remaining:
             tell()
-            with _claimed(shared.run_id, stage, index) as mine:
+            with _claimed(shared.folder.name, stage, index) as mine:
                 if mine and not shared.done(stage, index).exists():
                     do(index)
                     taken += 1
@@ -206,9 +210,9 @@ def _work(
 
 
 @contextmanager
-def _claimed(run_id: str, stage: Stage, index: int) -> Iterator[bool]:
+def _claimed(folder: str, stage: Stage, index: int) -> Iterator[bool]:
     """Hold the claim on a block, if nobody else does, while the context lasts."""
-    name = hashlib.sha256(f"{run_id}:{stage}:{index}".encode()).digest()
+    name = hashlib.sha256(f"{folder}:{stage}:{index}".encode()).digest()
     key = int.from_bytes(name[:8], "big", signed=True)
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(%s)", [key])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import threading
+from contextlib import suppress
+from dataclasses import replace
 from types import SimpleNamespace
 from uuid import uuid4
 
@@ -19,6 +21,7 @@ from harmonization_app.algorithms.specification import Covariate, Specification
 from harmonization_app.offline.computation import Computation
 from harmonization_app.services import run_blocks
 from hub.core.errors import StorageFull
+from hub.core.jobs.heartbeat import JobContext
 from hub.core.jobs.services import JobCancelled
 from hub.core.models import Job
 from hub.core.storage.blobs import root
@@ -99,7 +102,7 @@ def test_other_workers_are_asked_to_help(settings):
 
 @pytest.mark.django_db
 def test_a_helper_that_comes_too_late_ends_at_once():
-    run_blocks.help_run(job_context(), run_id=str(uuid4()), stage="statistics")
+    run_blocks.help_run(job_context(), run_id=str(uuid4()), stage="statistics", attempt=1)
 
 
 @pytest.mark.django_db(transaction=True)
@@ -125,7 +128,7 @@ def test_two_workers_share_the_blocks_and_the_result_is_the_same(taken, monkeypa
         try:
             while not ended.wait(0.01):
                 for stage in (run_blocks.STATISTICS, run_blocks.CORRECTION):
-                    run_blocks.help_run(job_context(), run_id=str(run.pk), stage=stage)
+                    run_blocks.help_run(job_context(), run_id=str(run.pk), stage=stage, attempt=1)
         finally:
             connection.close()
 
@@ -149,7 +152,7 @@ def test_the_block_of_a_worker_that_dies_is_taken_over(taken):
     claimed, let_go = threading.Event(), threading.Event()
 
     def die_with_a_claim():
-        with run_blocks._claimed(str(run.pk), "statistics", 0) as mine:
+        with run_blocks._claimed(f"blocks-{run.pk}-1", "statistics", 0) as mine:
             assert mine
             claimed.set()
             let_go.wait(20)
@@ -164,6 +167,25 @@ def test_the_block_of_a_worker_that_dies_is_taken_over(taken):
     assert chain.main.values.shape == (SCANS, FEATURES)
     assert sorted(index for stage, index, _ in taken if stage == "statistics")[0] == 0
     assert [index for stage, index, _ in taken if stage == "statistics"][-1] == 0
+
+
+@pytest.mark.django_db
+def test_what_a_helper_of_a_dead_leader_says_is_not_heard(monkeypatch):
+    run, dataset = SimpleNamespace(pk=uuid4()), table()
+    noted = run_blocks._statistics
+
+    def while_another_helps(shared, index):
+        former = replace(shared, folder=run_blocks._folder(str(run.pk), 1), attempt=1)
+        with suppress(FileNotFoundError):
+            run_blocks._appear(former.done(run_blocks.CORRECTION, 0), b"")
+        noted(shared, index)
+
+    monkeypatch.setattr(run_blocks, "_statistics", while_another_helps)
+
+    chain = share(dataset, run, JobContext(job_id=job_context().job_id, attempt=2))
+
+    np.testing.assert_array_equal(chain.main.values, Combat().harmonize(dataset, SPECIFICATION).values)
+    assert list(root(run_blocks.AREA).glob("blocks-*")) == []
 
 
 @pytest.mark.django_db
