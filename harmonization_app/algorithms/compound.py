@@ -6,11 +6,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harmonization_app.algorithms.base import Algorithm, Dataset, Finding, Result, require_no_stops
+import numpy as np
+
+from harmonization_app.algorithms.base import (
+    Algorithm,
+    BoolArray,
+    Dataset,
+    Finding,
+    HarmonizationRefused,
+    Result,
+    require_no_stops,
+)
 from harmonization_app.algorithms.combat import Combat
+from harmonization_app.algorithms.design import batch_codes
+from harmonization_app.algorithms.kernel import fit_statistics, group_rows
+from harmonization_app.algorithms.location_scale import not_estimable
 from harmonization_app.algorithms.model import CovariateCoding, Model
 from harmonization_app.algorithms.specification import Specification
 from harmonization_app.diagnostics import gate
+from harmonization_app.diagnostics.gate_summary import take_statistics
 
 Labels = tuple[str | None, ...]
 
@@ -32,20 +46,42 @@ class Step:
     specification: Specification
 
 
-def fit_step(step: Step, dataset: Dataset) -> tuple[Part, Dataset]:
-    """Return ComBat of one step, fitted on what the steps before it left, and the values it leaves."""
+def fit_steps(steps: Sequence[Step], dataset: Dataset) -> tuple[Part, ...]:
+    """Return ComBat of each step, one after the other. Raises HarmonizationRefused."""
+    parts, current = [], dataset
+    for step in steps:
+        part, current = fit_step(step, current, constant_cells(step, dataset))
+        parts.append(part)
+    return tuple(parts)
+
+
+def fit_step(step: Step, dataset: Dataset, constant: BoolArray) -> tuple[Part, Dataset]:
+    """Return ComBat of one step, fitted on what the steps before it left, and the values it leaves.
+
+    Where `constant` [batches x features] the scale stays: what varies there are the corrections of the steps before,
+    and brought to the spread of the other batches they would pass for measurements.
+    """
     own, combat = replace(dataset, batches=step.batches), Combat()
-    model = combat.estimate(own, step.specification, ())
+    design = combat.design(own, step.specification)
+    statistics = take_statistics(own, design)
+    statistics = replace(statistics, constant=statistics.constant | constant)
+    model = combat.conclude(own, step.specification, design, statistics, ())
     return Part(step.name, model), dataset.with_values(combat.correct(model, own, ()).values)
 
 
-def fit_steps(steps: Sequence[Step], dataset: Dataset) -> tuple[Part, ...]:
-    """Return ComBat of each step, one after the other."""
-    parts = []
-    for step in steps:
-        part, dataset = fit_step(step, dataset)
-        parts.append(part)
-    return tuple(parts)
+def constant_cells(step: Step, table: Dataset) -> BoolArray:
+    """Return where a feature of the table as measured has one value in a batch of the step [batches x features].
+
+    Raises HarmonizationRefused where the batches determine a feature: nothing of it is left once they are corrected.
+    """
+    batches, codes = batch_codes(replace(table, batches=step.batches), step.specification)
+    nothing = np.empty((len(codes), 0))
+    statistics = fit_statistics(table.values, group_rows(codes, len(batches)), nothing)
+    determined = statistics.constant.all(axis=0) & ~statistics.uniform
+    if determined.any():
+        names = tuple(table.features[i] for i in np.flatnonzero(determined))
+        raise HarmonizationRefused([not_estimable(names)])
+    return statistics.constant
 
 
 def apply_steps(

@@ -78,7 +78,7 @@ class GMMCombat(Algorithm):
     """ComBat that corrects or preserves a hidden grouping found by a mixture of two normal distributions."""
 
     id: ClassVar[str] = "gmm-combat"
-    version: ClassVar[str] = "1.0.0"
+    version: ClassVar[str] = "1.1.0"
     title: ClassVar[str] = "GMM ComBat (multi-modal features)"
     capabilities: ClassVar[Capabilities] = Capabilities(
         missing_values=True, train_apply=True, nonparametric=True, mean_only=True, without_eb=True

@@ -40,6 +40,7 @@ from harmonization_app.algorithms.design import (
     select_features,
 )
 from harmonization_app.algorithms.empirical_bayes import estimate_prior
+from harmonization_app.algorithms.kernel import constant_columns
 from harmonization_app.algorithms.location_scale import EXACT_FIT_RATIO, not_estimable
 from harmonization_app.algorithms.longitudinal import (
     LongitudinalDesign,
@@ -88,7 +89,7 @@ class LongCombat(Algorithm):
     """ComBat for repeated scans of the same subjects."""
 
     id: ClassVar[str] = "longcombat"
-    version: ClassVar[str] = "1.1.0"
+    version: ClassVar[str] = "1.2.0"
     title: ClassVar[str] = "Longitudinal ComBat"
     tolerance_sd: ClassVar[float] = 2e-6
     capabilities: ClassVar[Capabilities] = Capabilities(train_apply=True, longitudinal=True)
@@ -168,7 +169,11 @@ class LongCombat(Algorithm):
         _require_residuals(dataset, varying, scale)
         offsets = _batch_offsets(fit, own, design)
         standard = (dataset.values[:, varying] - fit.fitted + offsets[design.codes]) / scale
-        shift, spread = _shrink(standard, design, _pools(dataset, specification, varying), options["steps"])
+        constant = np.stack([constant_columns(rows) for rows in _by_batch(dataset.values, design)])[
+            :, varying
+        ]
+        pools = _pools(dataset, specification, varying)
+        shift, spread = _shrink(_by_batch(standard, design), constant, pools, options["steps"])
         arrays: dict[str, npt.NDArray[Any]] = {
             "gamma_star": shift,
             "delta_star": spread,
@@ -180,9 +185,8 @@ class LongCombat(Algorithm):
         }
         values = dataset.values.copy()
         values[:, varying] = _corrected(values[:, varying], fit.fitted, design.codes, arrays)
-        model = self._model(
-            dataset, specification, design, own, arrays, findings, _flags(dataset, varying, fit)
-        )
+        flags = _flags(dataset, varying, fit, constant)
+        model = self._model(dataset, specification, design, own, arrays, findings, flags)
         return Result(values, model, findings, model.iterations, model.flags, model.facts)
 
     def _model(
@@ -265,25 +269,35 @@ def _batch_offsets(fit: MixedFit, own: LongitudinalDesign, design: Design) -> Fl
 
 
 def _shrink(
-    standard: FloatArray, design: Design, pools: list[IntArray], steps: int
+    standard: list[FloatArray], constant: BoolArray, pools: list[IntArray], steps: int
 ) -> tuple[FloatArray, FloatArray]:
-    """Return posterior shift and scale [batches x features] after a fixed number of steps, as published."""
-    shape = (len(design.batches), standard.shape[1])
-    shift, spread = np.empty(shape), np.empty(shape)
-    for batch in range(len(design.batches)):
-        rows = standard[design.codes == batch]
+    """Return posterior shift and scale [batches x features] after a fixed number of steps, as published.
+
+    `standard` are the standardized values of each batch [scans x features]. Unlike the published program, a feature
+    keeps its scale where it is `constant` [batches x features], as in ComBat: what varies there are the fitted values
+    that were taken off.
+    """
+    shift, spread = np.empty(constant.shape), np.empty(constant.shape)
+    for batch, rows in enumerate(standard):
         count, means, variances = len(rows), rows.mean(axis=0), rows.var(axis=0, ddof=1)
+        scales = np.where(constant[batch], 1.0, variances)
         for columns in pools:
             mean, variance = means[columns], variances[columns]
-            prior = estimate_prior(mean, variance, mean_only=False)
-            own_shift, own_spread = mean, variance
+            prior = estimate_prior(mean, scales[columns], mean_only=False)
+            own_shift, own_spread = mean, scales[columns]
             for _ in range(steps):
                 weight = count * prior.variance
                 own_shift = (weight * mean + own_spread * prior.mean) / (weight + own_spread)
                 squares = (count - 1) * variance + count * (mean - own_shift) ** 2
                 own_spread = (prior.rate + 0.5 * squares) / (count / 2.0 + prior.shape - 1.0)
             shift[batch, columns], spread[batch, columns] = own_shift, own_spread
+    spread[constant] = 1.0
     return shift, spread
+
+
+def _by_batch(values: FloatArray, design: Design) -> list[FloatArray]:
+    """Return the scans of each batch."""
+    return [values[design.codes == batch] for batch in range(len(design.batches))]
 
 
 def _pools(dataset: Dataset, specification: Specification, varying: BoolArray) -> list[IntArray]:
@@ -292,7 +306,9 @@ def _pools(dataset: Dataset, specification: Specification, varying: BoolArray) -
     return [position[columns] for columns in pool_columns(dataset, specification, varying).values()]
 
 
-def _flags(dataset: Dataset, varying: BoolArray, fit: MixedFit) -> dict[str, tuple[str, ...]]:
-    singular = np.zeros(len(varying), dtype=np.bool_)
-    singular[varying] = fit.singular
-    return flagged(dataset, {"constant": ~varying, "singular_fit": singular})
+def _flags(
+    dataset: Dataset, varying: BoolArray, fit: MixedFit, constant: BoolArray
+) -> dict[str, tuple[str, ...]]:
+    partly, singular = np.zeros_like(varying), np.zeros_like(varying)
+    partly[varying], singular[varying] = constant.any(axis=0), fit.singular
+    return flagged(dataset, {"constant": ~varying, "constant_in_batch": partly, "singular_fit": singular})

@@ -36,7 +36,7 @@ class Nested(Algorithm):
     """ComBat for each of the plan's batch variables in turn."""
 
     id: ClassVar[str] = "nested"
-    version: ClassVar[str] = "1.0.0"
+    version: ClassVar[str] = "1.1.0"
     title: ClassVar[str] = "Nested ComBat"
     capabilities: ClassVar[Capabilities] = Capabilities(
         missing_values=True, train_apply=True, nonparametric=True, mean_only=True, without_eb=True

@@ -28,7 +28,7 @@ from harmonization_app.algorithms.base import (
     IntArray,
     require_no_stops,
 )
-from harmonization_app.algorithms.compound import fit_step
+from harmonization_app.algorithms.compound import constant_cells, fit_step
 from harmonization_app.algorithms.design import level_texts, select_features
 from harmonization_app.algorithms.k_sample import anderson_darling
 from harmonization_app.algorithms.model import Model
@@ -73,7 +73,7 @@ class NestedSearch(Nested):
     """Nested ComBat in the order that leaves the fewest significant differences; exploratory by nature."""
 
     id: ClassVar[str] = "nested-search"
-    version: ClassVar[str] = "1.0.0"
+    version: ClassVar[str] = "1.1.0"
     title: ClassVar[str] = "Nested ComBat, order searched (OPNested)"
     exploratory: ClassVar[bool] = True
     limits: ClassVar[tuple[str, ...]] = (
@@ -133,12 +133,13 @@ def _every_order(
     """
     variables = specification.batch_variables
     steps = {step.name: step for step in plan_steps(dataset, specification)}
+    constant = {name: constant_cells(step, dataset) for name, step in steps.items()}
     trials: list[Trial] = []
 
     def descend(current: Dataset, done: tuple[str, ...]) -> None:
         for name, step in steps.items():
             if name not in done:
-                descend(fit_step(step, current)[1], (*done, name))
+                descend(fit_step(step, current, constant[name])[1], (*done, name))
         if len(done) == len(variables):
             trials.append(Trial(done, tuple((name, _significant(current, name, test)) for name in variables)))
 
@@ -150,12 +151,14 @@ def _stepwise(
     dataset: Dataset, specification: Specification, test: str
 ) -> tuple[tuple[str, ...], list[Trial]]:
     """Return the order by which each step leaves the fewest differences in its own variable, and every step."""
-    steps = plan_steps(dataset, specification)
+    steps = {step.name: step for step in plan_steps(dataset, specification)}
+    constant = {name: constant_cells(step, dataset) for name, step in steps.items()}
     trials: list[Trial] = []
     done: tuple[str, ...] = ()
     current = dataset
     while len(done) < len(steps):
-        tables = {step.name: fit_step(step, current)[1] for step in steps if step.name not in done}
+        left = [name for name in steps if name not in done]
+        tables = {name: fit_step(steps[name], current, constant[name])[1] for name in left}
         tried = [
             Trial((*done, name), ((name, _significant(table, name, test)),)) for name, table in tables.items()
         ]

@@ -135,8 +135,8 @@ def _constant_in_batch(table: Labelled, design: Design, statistics: Statistics) 
     where = tuple(design.batches[i] for i in np.unique(at_batches[partly]))
     message = (
         f"These features have one value in all scans of a batch: {listed(names)}; batch(es) "
-        f"{listed(where)}. One step of ComBat "
-        "leaves their scale there; methods of several steps may not. Ask the site whether the measurement failed."
+        f"{listed(where)}. The ComBat family moves their mean and leaves their scale there. Ask the site whether the "
+        "measurement failed."
     )
     return [Finding("constant_in_batch", "warn", message, columns=names, batches=where)]
 

@@ -14,7 +14,7 @@ LONGEST_FACT = 50
 LEFT_OUT = frozenset({"findings", "limits"})
 MEANINGS: Mapping[str, str] = {
     "constant": "One value in all scans; passed through unchanged.",
-    "constant_in_batch": "One value in all scans of a batch; one step of ComBat leaves its scale there.",
+    "constant_in_batch": "One value in all scans of a batch; its mean is moved there, its scale is not.",
     "unusable": "Too few observed scans, or these do not determine the covariates; passed through unchanged.",
     "singular_fit": (
         "The mixed model found no variance left between subjects or in their slopes; its figures depend on the "

@@ -15,6 +15,7 @@ from harmonization_app.algorithms.mixture import fit_mixtures
 from harmonization_app.algorithms.model import load_model, save_model
 from harmonization_app.algorithms.nested import Nested
 from harmonization_app.algorithms.specification import Covariate, FeaturePool, Specification
+from harmonization_app.algorithms.verification import cross_check
 
 SITES, SCANS_PER_SITE, FEATURES = 4, 40, 20
 AGE = (Covariate("age", "continuous"),)
@@ -70,6 +71,25 @@ def test_planted_grouping_is_found_and_corrected_or_kept() -> None:
     assert np.median(rightly) > 0.96
     assert np.median(corrected) < 0.12
     assert np.median(kept) == pytest.approx(0.99, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "plan", [CORRECT, PROTECT, replace(CORRECT, eb=False)], ids=["batch", "protect", "no eb"]
+)
+def test_one_value_in_a_known_batch_keeps_its_scale(plan) -> None:
+    dataset, _ = _planted(3)
+    failed = np.array(dataset.batches) == "C"
+    values = dataset.values.copy()
+    values[failed, 5] = 99.0
+    dataset = dataset.with_values(values)
+
+    result = GMMCombat().harmonize(dataset, plan)
+
+    last = len(result.model.facts["parts"]) - 1
+    assert result.model.arrays[f"part{last}_delta_star"][2, 5] == 1.0
+    assert result.flags["constant_in_batch"] == ("f5",)
+    assert result.values[failed, 5].std() < 0.25 * result.values[~failed, 5].std()
+    assert cross_check(dataset, result, GMMCombat.tolerance_sd).passed
 
 
 def test_known_batch_effect_goes_in_both_modes() -> None:

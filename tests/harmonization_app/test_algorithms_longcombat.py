@@ -14,7 +14,7 @@ from harmonization_app.algorithms.longitudinal import batch_components
 from harmonization_app.algorithms.mixed_model import fit_random_intercept, fit_random_slope
 from harmonization_app.algorithms.model import load_model, save_model
 from harmonization_app.algorithms.specification import Covariate, Specification
-from harmonization_app.algorithms.verification import max_difference_sd
+from harmonization_app.algorithms.verification import cross_check, max_difference_sd
 from harmonization_app.algorithms.verification.methods.longcombat import make_longitudinal
 
 PLAN = Specification(
@@ -58,6 +58,22 @@ def test_change_over_time_is_preserved(dataset) -> None:
     years = np.array(dataset.covariates["years"])
     before, after = (np.polyfit(years, values, 1)[0] for values in (dataset.values, result.values))
     assert np.abs(after - before).max() < 0.01
+
+
+@pytest.mark.parametrize("plan", [PLAN, SLOPE], ids=["intercept", "slope"])
+def test_one_value_in_a_batch_keeps_its_scale_and_is_flagged(dataset, plan) -> None:
+    failed = np.array(dataset.batches) == "b"
+    values = dataset.values.copy()
+    values[failed, 2] = 2.3
+    dataset = dataset.with_values(values)
+
+    result = LongCombat().harmonize(dataset, plan)
+
+    assert result.model.arrays["delta_star"][1, 2] == 1.0
+    assert result.flags["constant_in_batch"] == ("region_02",)
+    assert np.ptp(result.values[failed, 2]) < 1e-12
+    assert np.ptp(LongCombat().apply(result.model, dataset).values[failed, 2]) < 1e-12
+    assert cross_check(dataset, result, 1e-2 if plan is SLOPE else LongCombat.tolerance_sd).passed
 
 
 def test_random_intercept_of_a_balanced_design_is_that_of_the_analysis_of_variance() -> None:

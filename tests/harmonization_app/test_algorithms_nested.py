@@ -10,9 +10,10 @@ import pytest
 from harmonization_app.algorithms.base import Dataset, HarmonizationRefused
 from harmonization_app.algorithms.combat import Combat
 from harmonization_app.algorithms.nested import Nested
+from harmonization_app.algorithms.nested_search import NestedSearch
 from harmonization_app.algorithms.pairwise import Pairwise
 from harmonization_app.algorithms.specification import Covariate, Specification
-from harmonization_app.algorithms.verification import max_difference_sd
+from harmonization_app.algorithms.verification import cross_check, max_difference_sd
 from harmonization_app.algorithms.verification.suite import make_input
 
 AGE_AND_SEX = (Covariate("age", "continuous"), Covariate("sex", "categorical"))
@@ -53,6 +54,38 @@ def test_one_batch_variable_is_combat(crossed) -> None:
 
     plain = replace(crossed, batches=crossed.covariates["maker"])
     assert np.array_equal(nested, Combat().harmonize(plain, Specification(covariates=AGE_AND_SEX)).values)
+
+
+@pytest.mark.parametrize("eb", [True, False])
+@pytest.mark.parametrize("order", [("maker", "kernel"), ("kernel", "maker")])
+def test_one_value_in_a_level_keeps_its_scale_whatever_the_order(crossed, order, eb) -> None:
+    failed = np.array(crossed.covariates["kernel"]) == "r"
+    values = crossed.values.copy()
+    values[:, 3] -= 0.4 * (np.array(crossed.covariates["maker"]) == "Y")
+    values[failed, 3] = 2.3
+    plan = replace(PLAN, batch_variables=order, eb=eb)
+    dataset = crossed.with_values(values)
+
+    result = Nested().harmonize(dataset, plan)
+
+    scale = result.model.arrays[f"part{order.index('kernel')}_delta_star"]
+    assert scale[2, 3] == 1.0
+    assert scale[2, 4] != 1.0
+    assert result.flags["constant_in_batch"] == ("region_03",)
+    # What the maker's step made of one value stays small; scaled, it would pass for the spread of measurements.
+    assert result.values[failed, 3].std() < 0.3 * result.values[~failed, 3].std()
+    assert cross_check(dataset, result, Nested.tolerance_sd).passed
+    assert np.array_equal(Nested().apply(result.model, dataset).values, result.values)
+
+
+@pytest.mark.parametrize("order", [("maker", "kernel"), ("kernel", "maker")])
+@pytest.mark.parametrize("method", [Nested(), NestedSearch()], ids=["nested", "nested-search"])
+def test_feature_that_a_batch_variable_determines_is_refused(crossed, method, order) -> None:
+    values = crossed.values.copy()
+    values[:, 3] = np.array([2.1, 2.2, 2.4])[["pqr".index(level) for level in crossed.covariates["kernel"]]]
+
+    with pytest.raises(HarmonizationRefused, match="leave no residual variance.*region_03"):
+        method.fit(crossed.with_values(values), replace(PLAN, batch_variables=order))
 
 
 @pytest.mark.parametrize(

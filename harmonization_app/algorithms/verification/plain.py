@@ -136,9 +136,10 @@ def plain_fit(
     pools: Mapping[str, Columns],
     modes: Modes,
     solve: Solve | None = None,
+    one_valued: Bools | None = None,
 ) -> PlainFit:
     """Return the parameters; `pools` are the columns that share priors, each column in one of them; `solve` fits a
-    feature otherwise than by least squares.
+    feature otherwise than by least squares; `one_valued` [batches x features] had one value in a batch as measured.
 
     A feature with one value in all scans, with fewer than the minimum of observed scans in a batch, or whose observed
     scans do not determine the covariates' effects is left out.
@@ -161,6 +162,8 @@ def plain_fit(
             rows = setting.labels == level
             observed = [_observed(standard[column][rows]) for column in usable]
             constant = np.array([_constant(values[rows, column]) for column in usable])
+            if one_valued is not None:
+                constant = constant | one_valued[index, usable]
             shift, scale, iterations[name][level] = batch_effects(observed, constant, modes)
             fit.shift[index, usable], fit.scale[index, usable] = shift, scale
     return replace(fit, iterations=iterations)

@@ -63,7 +63,12 @@ def blocks(scans: int, features: int) -> Iterator[slice]:
 
 
 def block_fit(
-    values: Array, batches: Sequence[str], covariates: Array, pools: Mapping[str, Columns], modes: Modes
+    values: Array,
+    batches: Sequence[str],
+    covariates: Array,
+    pools: Mapping[str, Columns],
+    modes: Modes,
+    one_valued: Bools | None = None,
 ) -> PlainFit:
     """Return what `plain_fit` returns; `values` may be a memory-mapped array [scans x features]."""
     setting = Setting.of(batches, covariates)
@@ -74,6 +79,8 @@ def block_fit(
         part = np.asarray(values[:, block])
         _least_squares(part, block, setting, modes, fit)
         _batch_moments(part, block, setting, fit, moments)
+    if one_valued is not None:
+        np.logical_or(moments.constant, one_valued, out=moments.constant)
     random = np.random.default_rng(modes.seed)
     iterations: dict[str, dict[str, int]] = {name: {} for name in pools}
     for name, columns in pools.items():

@@ -55,14 +55,29 @@ def fit_pools(
     covariates: Array,
     specification: Specification,
     reference: str | None = None,
+    measured: Dataset | None = None,
 ) -> PlainFit:
-    """Return plain ComBat's parameters on all features of `table`, priors by the pools of the plan."""
+    """Return plain ComBat's parameters on all features of `table`, priors by the pools of the plan.
+
+    A feature with one value in a batch keeps its scale there, also where it has it in the table as `measured` only.
+    """
     modes = _modes(specification, reference)
     small = table.values.size <= FEATURE_BY_FEATURE_CELLS
     if specification.eb and not specification.parametric:
         small = small and len(set(batches)) * len(table.features) ** 2 <= FEATURE_BY_FEATURE_PAIRS
     compute = plain_fit if small else block_fit
-    return compute(table.values, batches, covariates, pool_columns(table, specification), modes)
+    marks = None if measured is None else one_valued(measured.values, batches)
+    pools = pool_columns(table, specification)
+    return compute(table.values, batches, covariates, pools, modes, one_valued=marks)
+
+
+def one_valued(values: Array, batches: Sequence[str]) -> Bools:
+    """Return where all observed values of a feature in a batch are one, of two at least [sorted batches x features]."""
+    labels = np.array(batches)
+    own = [values[labels == level] for level in sorted(set(batches))]
+    lowest = np.stack([np.fmin.reduce(part, axis=0) for part in own])
+    counts = np.stack([(~np.isnan(part)).sum(axis=0) for part in own])
+    return np.asarray((lowest == np.stack([np.fmax.reduce(part, axis=0) for part in own])) & (counts > 1))
 
 
 def add_plain_batch(

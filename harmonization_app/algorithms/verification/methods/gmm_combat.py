@@ -54,7 +54,7 @@ def compute(fitted: Dataset, specification: Specification, scans: Dataset) -> Co
     learnt, values = fitted, scans.values
     iterations: dict[str, Mapping[str, int]] = {}
     for name, (learnt_batches, batches) in steps.items():
-        fit = fit_pools(learnt, learnt_batches, design, specification)
+        fit = fit_pools(learnt, learnt_batches, design, specification, measured=fitted)
         if fit.unchecked.any():
             raise ValueError("every step needs every feature, too many for priors without parameters")
         values = correct_pools(fit, values, batches, own)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy import optimize
 
 from harmonization_app.algorithms.base import Dataset, FloatArray, IntArray
@@ -117,7 +118,8 @@ def _compute(
         pool = [column for column in columns.tolist() if column in standard]
         for level in levels:
             learnt = np.column_stack([standard[column][labels == level] for column in pool])
-            shift, scale = _empirical_bayes(learnt, specification.options.get("steps", 30))
+            alike = np.array([len(set(fitted.values[labels == level, column])) == 1 for column in pool])
+            shift, scale = _empirical_bayes(learnt, alike, specification.options.get("steps", 30))
             for column, g, d in zip(pool, shift.tolist(), scale.tolist(), strict=True):
                 rows, base, sigma = others == level, bases[column], sigmas[column]
                 residual = (scans.values[rows, column] - base[rows]) / sigma
@@ -219,10 +221,15 @@ def _best_covariance(criterion: Callable[[FloatArray], float], effects: int) -> 
     return build(best.x)
 
 
-def _empirical_bayes(values: FloatArray, steps: int) -> tuple[FloatArray, FloatArray]:
-    """Return shrunken shift and scale of the values of one batch and pool [scans x features]."""
+def _empirical_bayes(
+    values: FloatArray, alike: npt.NDArray[np.bool_], steps: int
+) -> tuple[FloatArray, FloatArray]:
+    """Return shrunken shift and scale of the values of one batch and pool [scans x features].
+
+    The scale of features whose measurements are `alike` stays 1.
+    """
     count = len(values)
-    shift, scale = values.mean(axis=0), values.var(axis=0, ddof=1)
+    shift, scale = values.mean(axis=0), np.where(alike, 1.0, values.var(axis=0, ddof=1))
     mean, variance = shift.mean(), shift.var(ddof=1)
     centre, spread = scale.mean(), scale.var(ddof=1)
     shape, rate = (centre**2 + 2 * spread) / spread, (centre**3 + centre * spread) / spread
@@ -230,7 +237,7 @@ def _empirical_bayes(values: FloatArray, steps: int) -> tuple[FloatArray, FloatA
     for _ in range(steps):
         new_shift = (count * variance * shift + new_scale * mean) / (count * variance + new_scale)
         new_scale = (rate + 0.5 * ((values - new_shift) ** 2).sum(axis=0)) / (count / 2 + shape - 1)
-    return new_shift, new_scale
+    return new_shift, np.where(alike, 1.0, new_scale)
 
 
 def cases() -> Iterator[Input]:

@@ -33,7 +33,7 @@ def compute(fitted: Dataset, specification: Specification, scans: Dataset) -> Co
     iterations: dict[str, Mapping[str, int]] = {}
     for name in specification.batch_variables:
         labels = [plain_text(value) for value in fitted.covariates[name]]
-        fit = fit_pools(learnt, labels, design, specification)
+        fit = fit_pools(learnt, labels, design, specification, measured=fitted)
         if fit.unchecked.any():
             raise ValueError("every step needs every feature, too many for priors without parameters")
         values = correct_pools(fit, values, [plain_text(value) for value in scans.covariates[name]], own)
