@@ -9,6 +9,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import mixins
 from rest_framework.decorators import action
+from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -40,7 +41,8 @@ from harmonization_app.views.table_answer import Answer, harmonized_answer
 from hub.core.api.views import HubViewSet
 from hub.core.errors import NotFound
 from hub.core.storage.blobs import get_blob
-from qc_app.api.common import validated
+from qc_app.api.common import CsvRenderer, HtmlRenderer, PdfRenderer, validated
+from sites_app.api.raw import ZipRenderer
 from sites_app.models import Trial
 
 
@@ -51,6 +53,7 @@ class PlanViewSet(ComparisonMixin, mixins.ListModelMixin, mixins.RetrieveModelMi
     serializer_class = PlanSerializer
     filterset_fields = ["trial", "name", "state"]
     ordering_fields = ["created_at", "version"]
+    idempotent_actions = ("create", "compare", "amend")
 
     def get_queryset(self) -> Any:
         return readable(HarmonizationPlan, self.request.user)
@@ -64,10 +67,20 @@ class PlanViewSet(ComparisonMixin, mixins.ListModelMixin, mixins.RetrieveModelMi
 
     @extend_schema(request=PlanChangeSerializer, responses=PlanSerializer)
     def partial_update(self, request: Request, pk: Any = None) -> Response:
-        row = self.get_object()
+        plan = self.get_object()
         data = validated(PlanChangeSerializer, request)
-        row = plan_services.save_draft(actor=request.user, trial=row.trial, document=data["document"])
+        row = plan_services.change_draft(actor=request.user, plan=plan, document=data["document"])
         return Response(PlanSerializer(row).data)
+
+    @extend_schema(request=PlanChangeSerializer, responses=PlanSerializer)
+    def update(self, request: Request, pk: Any = None) -> Response:
+        return self.partial_update(request, pk)
+
+    @extend_schema(responses={204: None})
+    def destroy(self, request: Request, pk: Any = None) -> Response:
+        """Discard a draft that no run was made with."""
+        plan_services.discard_draft(actor=request.user, plan=self.get_object())
+        return Response(status=204)
 
     @extend_schema(request=PlanCheckSerializer, responses=GateSerializer)
     @action(detail=True, methods=["post"])
@@ -100,6 +113,7 @@ class RunViewSet(RunStepsMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin
     serializer_class = RunSerializer
     filterset_fields = ["trial", "plan", "feature_set", "kind", "state", "mode", "model_of"]
     ordering_fields = ["created_at"]
+    idempotent_actions = ("create", "rerun", "apply", "add_batch", "cancel")
 
     def get_queryset(self) -> Any:
         return readable(HarmonizationRun, self.request.user).select_related("algorithm_version")
@@ -119,12 +133,12 @@ class RunViewSet(RunStepsMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin
         return Response(RunSerializer(row).data, status=202)
 
     @extend_schema(responses={(200, "text/csv"): OpenApiTypes.BINARY})
-    @action(detail=True)
+    @action(detail=True, renderer_classes=[CsvRenderer, JSONRenderer])
     def data(self, request: Request, pk: Any = None) -> Answer:
         return harmonized_answer(request, self.get_object())
 
     @extend_schema(responses={(200, "application/zip"): OpenApiTypes.BINARY})
-    @action(detail=True)
+    @action(detail=True, renderer_classes=[ZipRenderer, JSONRenderer])
     def model(self, request: Request, pk: Any = None) -> HttpResponse:
         run = self.get_object()
         return HttpResponse(
@@ -139,9 +153,11 @@ class RunViewSet(RunStepsMixin, mixins.ListModelMixin, mixins.RetrieveModelMixin
         ],
         responses={(200, "text/html"): OpenApiTypes.STR, (200, "application/pdf"): OpenApiTypes.BINARY},
     )
-    @action(detail=True)
+    @action(detail=True, renderer_classes=[HtmlRenderer, PdfRenderer, JSONRenderer])
     def report(self, request: Request, pk: Any = None) -> HttpResponse:
-        return report_answer(self.get_object(), request.query_params.get("as", "html"))
+        """Return the report in the form that `as` names, else as PDF to who accepts that alone, else as a page."""
+        wanted = "pdf" if request.accepted_renderer.format == "pdf" else "html"
+        return report_answer(self.get_object(), request.query_params.get("as", wanted))
 
     @extend_schema(request=None, responses={202: RunSerializer})
     @action(detail=True, methods=["post"])
@@ -169,6 +185,7 @@ class DataLockViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, HubViewS
     serializer_class = DataLockSerializer
     filterset_fields = ["trial", "state"]
     ordering_fields = ["created_at"]
+    idempotent_actions = ("create", "freeze", "unfreeze")
 
     def get_queryset(self) -> Any:
         return readable(DataLock, self.request.user).select_related("trial")

@@ -57,6 +57,37 @@ def write_draft(*, actor: Any, trial: Trial, document: Mapping[str, Any]) -> Har
     return draft
 
 
+def change_draft(*, actor: Any, plan: HarmonizationPlan, document: Mapping[str, Any]) -> HarmonizationPlan:
+    """Replace the document of this draft. Raises PlanInvalid, NotAllowed, InvalidInput for another name, Conflict."""
+    require_analyst(actor, plan.trial, "draft harmonization plans")
+    if plan.state != VersionState.DRAFT:
+        raise Conflict(f"This plan is {plan.state}; only a draft can be changed. Amend the locked version.")
+    if document.get("name", plan.name) != plan.name:
+        raise InvalidInput(
+            f"This is the draft of {plan.name}, and a plan keeps its name. Make a new plan for another name.",
+            errors=[{"field": "/name", "message": f"must stay {plan.name}"}],
+        )
+    return write_draft(actor=actor, trial=plan.trial, document=document)
+
+
+def discard_draft(*, actor: Any, plan: HarmonizationPlan) -> None:
+    """Delete a draft that no run was made with. Raises NotAllowed, Conflict."""
+    require_analyst(actor, plan.trial, "discard drafts of harmonization plans")
+    with transaction.atomic():
+        row = HarmonizationPlan.objects.select_for_update(no_key=True).get(pk=plan.pk)
+        if row.state != VersionState.DRAFT:
+            raise Conflict(f"This plan is {row.state}; only a draft can be discarded.")
+        if row.runs.exists():
+            raise Conflict("Runs were made with this draft, and it stays as their record. Change it instead.")
+        record(
+            actor=actor,
+            action="harmonization_plan.draft_discarded",
+            obj=row,
+            old={"name": row.name, "version": row.version, "digest": row.digest},
+        )
+        row.delete()
+
+
 def check_plan(*, actor: Any, plan: HarmonizationPlan, feature_set: FeatureSet) -> tuple[Finding, ...]:
     """Return what the gate says of running `plan` on `feature_set`, without running. Raises NotAllowed."""
     return check_document(actor=actor, trial=plan.trial, document=plan.document, feature_set=feature_set)

@@ -80,6 +80,20 @@ class PngRenderer(CsvRenderer):
     format = "png"
 
 
+class HtmlRenderer(CsvRenderer):
+    """The same for text/html."""
+
+    media_type = "text/html"
+    format = "html"
+
+
+class PdfRenderer(CsvRenderer):
+    """The same for application/pdf."""
+
+    media_type = "application/pdf"
+    format = "pdf"
+
+
 csv_schema = extend_schema(
     responses={(200, "text/csv"): OpenApiResponse(OpenApiTypes.STR, description="All rows that match")}
 )

@@ -79,6 +79,7 @@ class DeviationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, HubView
     queryset = Deviation.objects.none()
     serializer_class = DeviationSerializer
     filterset_class = DeviationFilter
+    idempotent_actions = ("acknowledge", "resolve", "reject")
     ordering_fields = ["opened_at", "closed_at", "severity", "state", "parameter"]
 
     def get_queryset(self) -> Any:
@@ -194,6 +195,7 @@ class QueryViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, HubViewSet)
     queryset = Query.objects.none()
     serializer_class = QuerySerializer
     filterset_class = QueryFilter
+    idempotent_actions = ("create", "answer", "reopen", "close")
     ordering_fields = ["created_at", "closed_at", "state"]
 
     def get_queryset(self) -> Any:

@@ -57,6 +57,7 @@ class DriftAlertFilter(MonitoringFilter):
 
 class _MonitoringViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, HubViewSet):
     ordering_fields = ["created_at", "state"]
+    idempotent_actions = ("review",)
 
     def _review(self, request: Request) -> Response:
         given = validated(CommentInput, request)

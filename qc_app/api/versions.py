@@ -128,6 +128,7 @@ class _VersionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, HubViewS
     """Read by all in the trial; drafted by data management, locked by the trial administrator."""
 
     filterset_class = VersionFilter
+    idempotent_actions = ("create", "amend", "import_")
     ordering_fields = ["version", "created_at", "locked_at"]
     service: Any
 

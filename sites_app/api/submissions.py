@@ -177,6 +177,7 @@ class SubmissionViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, HubVie
     queryset = Submission.objects.none()
     serializer_class = SubmissionSerializer
     filterset_fields = ["trial", "site", "subject", "visit", "state", "channel"]
+    idempotent_actions = ("create", "complete", "cancel")
     ordering_fields = ["created_at", "completed_at", "finished_at"]
 
     def get_queryset(self) -> Any:

@@ -270,6 +270,8 @@ _api("POST harmonization-plans/compare/", ANALYSTS, HARMONIZATION, status=202, u
 _api("GET harmonization-plans/compare/", ACCOUNT, status=400)
 _api("GET harmonization-plans/<uuid:pk>/", HARMONIZATION, thing="plan")
 _api("PATCH harmonization-plans/<uuid:pk>/", ANALYSTS, HARMONIZATION, thing="plan_draft")
+_api("PUT harmonization-plans/<uuid:pk>/", ANALYSTS, HARMONIZATION, thing="plan_draft")
+_api("DELETE harmonization-plans/<uuid:pk>/", ANALYSTS, HARMONIZATION, status=204, thing="plan_unused")
 _api("POST harmonization-plans/<uuid:pk>/check/", ANALYSTS, HARMONIZATION, thing="plan_draft")
 _api("POST harmonization-plans/<uuid:pk>/lock/", ADMINISTRATORS, HARMONIZATION, thing="plan_draft")
 _api("POST harmonization-plans/<uuid:pk>/amend/", ANALYSTS, HARMONIZATION, status=201, thing="plan")

@@ -120,6 +120,7 @@ BODIES: dict[str, Any] = {
     },
     f"POST {_API}/harmonization-plans/": _placed(document=plan_document("third")),
     f"PATCH {_API}/harmonization-plans/<uuid:pk>/": {"document": plan_document("draft")},
+    f"PUT {_API}/harmonization-plans/<uuid:pk>/": {"document": plan_document("draft")},
     f"POST {_API}/harmonization-plans/<uuid:pk>/check/": lambda world: {"feature_set": _id(world, "feature_set")},
     f"POST {_API}/harmonization-plans/compare/": lambda world: {
         "feature_set": _id(world, "feature_set"), "plans": [_id(world, "plan"), _id(world, "plan_draft")],

@@ -5,17 +5,27 @@ from __future__ import annotations
 import json
 
 import pytest
-from harmonization_cases import job_context, plan_document
+from harmonization_cases import job_context, locked_combat, plan_document
 from image_cases import epochs_of_a_scanner, image
 from rest_framework.test import APIClient
 
-from harmonization_app.models import HarmonizationRun
+from harmonization_app.models import HarmonizationPlan, HarmonizationRun
 from harmonization_app.services import run_execution
+from hub.core.audit.models import AuditEvent
 from hub.core.models import Job
 from sites_app.models import Role
-from tests.factories.sites_app import MembershipFactory, TrialFactory
+from tests.factories.sites_app import PASSWORD, MembershipFactory, TrialFactory
 
 API = "/api/v1"
+
+
+@pytest.fixture
+def finished_run(features, api):
+    """An exploratory run that has succeeded."""
+    body = {"feature_set": str(features.pk), "specification": plan_document(sensitivity=[])}
+    started = post(api, "harmonization-runs/", body).json()["id"]
+    run_execution.execute_run(job_context(), run_id=started)
+    return started
 
 
 @pytest.fixture
@@ -125,3 +135,85 @@ def test_a_coordinator_of_one_site_cannot_check_a_plan(trial, features, api, peo
     )
 
     assert answer.status_code == 404
+
+
+def test_a_draft_is_replaced_under_its_own_name_only(trial, api) -> None:
+    plan = saved(api, trial)
+    name = plan_document()["name"]
+
+    changed = api.put(
+        f"{API}/harmonization-plans/{plan}/", {"document": plan_document(title="Other words")}, format="json"
+    )
+    renamed = api.patch(
+        f"{API}/harmonization-plans/{plan}/", {"document": plan_document(name="second")}, format="json"
+    )
+
+    assert (changed.status_code, changed.json()["id"], changed.json()["title"]) == (200, plan, "Other words")
+    assert (renamed.status_code, renamed.json()["code"]) == (400, "invalid_input")
+    assert renamed.json()["errors"] == [{"field": "/name", "message": f"must stay {name}"}]
+    assert list(HarmonizationPlan.objects.values_list("name", flat=True)) == [name]
+
+
+def test_a_draft_is_discarded_with_an_audit_event(trial, api) -> None:
+    plan = saved(api, trial)
+
+    answer = api.delete(f"{API}/harmonization-plans/{plan}/")
+
+    assert (answer.status_code, HarmonizationPlan.objects.count()) == (204, 0)
+    event = AuditEvent.objects.get(action="harmonization_plan.draft_discarded")
+    assert event.object_id == plan
+
+
+def test_neither_a_locked_plan_nor_the_draft_of_a_run_is_discarded_or_changed(
+    trial, features, api, people
+) -> None:
+    used, locked = saved(api, trial, sensitivity=[]), saved(api, trial, name="second")
+    run = post(api, "harmonization-runs/", {"feature_set": str(features.pk), "plan": used})
+    assert run.status_code == 202
+    locked_combat(people.admin)
+    signature = {"password": PASSWORD, "meaning": "I approve"}
+    assert post(logged_in(people.admin), f"harmonization-plans/{locked}/lock/", signature).status_code == 200
+
+    answers = [api.delete(f"{API}/harmonization-plans/{plan}/") for plan in (used, locked)]
+    change = {"document": plan_document(name="second")}
+    answers.append(api.put(f"{API}/harmonization-plans/{locked}/", change, format="json"))
+
+    assert [answer.status_code for answer in answers] == [409, 409, 409]
+    assert "record" in answers[0].json()["detail"]
+    assert HarmonizationPlan.objects.count() == 2
+
+
+def test_a_repeated_request_for_a_rerun_starts_one(finished_run, api) -> None:
+    path = f"{API}/harmonization-runs/{finished_run}/rerun/"
+
+    answers = [api.post(path, format="json", headers={"Idempotency-Key": "once"}) for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [202, 202]
+    assert answers[0].json()["id"] == answers[1].json()["id"] != finished_run
+    assert HarmonizationRun.objects.filter(rerun_of=finished_run).count() == 1
+
+
+@pytest.mark.parametrize(
+    ("route", "accept", "content_type"),
+    [
+        ("data", "text/csv", "text/csv; charset=utf-8"),
+        ("data", "application/json, */*;q=0.5", "text/csv; charset=utf-8"),
+        ("model", "application/zip", "application/zip"),
+        ("report", "text/html", "text/html; charset=utf-8"),
+        ("report", "*/*", "text/html; charset=utf-8"),
+        ("report", "application/json", "text/html; charset=utf-8"),
+        ("report", "application/pdf", "application/pdf"),
+    ],
+)
+def test_the_outputs_of_a_run_come_to_who_accepts_their_kind(
+    finished_run, api, route, accept, content_type
+) -> None:
+    answer = api.get(f"{API}/harmonization-runs/{finished_run}/{route}/", headers={"Accept": accept})
+
+    assert (answer.status_code, answer["Content-Type"]) == (200, content_type)
+
+
+def test_a_feature_set_comes_to_who_accepts_csv(features, api) -> None:
+    answer = api.get(f"{API}/feature-sets/{features.pk}/data/", headers={"Accept": "text/csv"})
+
+    assert (answer.status_code, answer["Content-Type"]) == (200, "text/csv; charset=utf-8")
