@@ -23,6 +23,7 @@ from harmonization_app.diagnostics.csv_reading import (
     FeatureTableInvalid,
     Record,
     check_header,
+    check_labels,
     read_records,
     read_values,
 )
@@ -39,6 +40,7 @@ __all__ = [
 
 UNIT_ROW_MARKS = frozenset({"unit", "units"})
 ROW_KEY_SEPARATOR = "|"
+DECIMAL_COMMAS = "Decimal commas split cells: use a decimal point."
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,8 @@ class CsvLayout:
     """Which columns are what: every column not named here is a feature.
 
     `metadata` columns (site, scanner, age, ...) are kept as text. `units` gives units by feature and wins over a
-    units row. `subjects` and `visits` are the known codes; None accepts any.
+    units row. `subjects` and `visits` are the known codes; None accepts any. `as_stored` takes labels and names as they
+    are, for a table that was taken before.
     """
 
     subject: str = "subject"
@@ -56,6 +59,7 @@ class CsvLayout:
     units_required: bool = True
     subjects: Collection[str] | None = None
     visits: Collection[str] | None = None
+    as_stored: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +138,7 @@ def read_feature_csv(data: bytes, layout: CsvLayout = CsvLayout()) -> FeatureTab
         body = body[1:]
     body = _whole_rows(body, header, faults)
     units = _units(header, columns, unit_row, layout, faults)
-    subjects, visits = _keys(body, columns, layout, faults)
+    subjects, visits = _keys(body, header, columns, layout, faults)
     values = read_values(body, header, columns.features, faults)
     faults.stop()
     order = sorted(range(len(body)), key=lambda i: (subjects[i], visits[i]))
@@ -173,7 +177,7 @@ def read_row_labels(data: bytes, layout: CsvLayout) -> RowLabels:
     names = tuple(name for name in header if name not in (layout.subject, layout.visit))
     columns = _Columns.find(header, replace(layout, metadata=names), faults, features_required=False)
     body = _whole_rows(records[1:], header, faults)
-    subjects, visits = _keys(body, columns, layout, faults)
+    subjects, visits = _keys(body, header, columns, layout, faults)
     faults.stop()
     order = sorted(range(len(body)), key=lambda i: (subjects[i], visits[i]))
     return RowLabels(
@@ -203,7 +207,7 @@ class _Columns:
         cls, header: list[str], layout: CsvLayout, faults: Faults, *, features_required: bool = True
     ) -> _Columns:
         """Return the positions, or stop with what is wrong with the header."""
-        check_header(header, faults)
+        check_header(header, faults, as_stored=layout.as_stored)
         position = {name: index for index, name in enumerate(header)}
         wanted = [layout.subject, *([layout.visit] if layout.visit else []), *layout.metadata]
         for name in wanted:
@@ -228,7 +232,10 @@ def _whole_rows(body: list[Record], header: list[str], faults: Faults) -> list[R
         faults.add("table", "There is no row below the header.")
     for line, cells in body:
         if len(cells) != len(header):
-            hint = " Decimal commas split cells: use a decimal point." if len(cells) > len(header) else ""
+            hint = ""
+            if len(cells) > len(header):
+                blank = not any(cell.strip() for cell in cells[len(header) :])
+                hint = " Remove the commas at its end." if blank else f" {DECIMAL_COMMAS}"
             faults.add(f"row {line}", f"The row has {len(cells)} cells, the header {len(header)}.{hint}")
     faults.stop()
     return body
@@ -254,10 +261,13 @@ def _units(
 
 
 def _keys(
-    body: list[Record], columns: _Columns, layout: CsvLayout, faults: Faults
+    body: list[Record], header: list[str], columns: _Columns, layout: CsvLayout, faults: Faults
 ) -> tuple[list[str], list[str]]:
     subjects = [cells[columns.subject].strip() for _, cells in body]
     visits = ["" if columns.visit is None else cells[columns.visit].strip() for _, cells in body]
+    if not layout.as_stored:
+        keys = (columns.subject, *([] if columns.visit is None else [columns.visit]))
+        check_labels(body, header, (*keys, *columns.metadata.values()), faults)
     first: dict[tuple[str, str], int] = {}
     for (line, _), subject, visit in zip(body, subjects, visits, strict=True):
         if not subject:

@@ -30,6 +30,7 @@ from harmonization_app.diagnostics.gate_covariates import (
     check_design,
     check_observed_designs,
 )
+from harmonization_app.diagnostics.gate_labels import check_codes, check_label_spelling
 from harmonization_app.diagnostics.gate_products import sample_features
 from harmonization_app.diagnostics.gate_summary import Summary, find_cells, summarize, without_batches
 from harmonization_app.diagnostics.gate_values import (
@@ -62,7 +63,11 @@ def check(dataset: Dataset, specification: Specification) -> tuple[Finding, ...]
 
 def check_labels(table: Labelled, specification: Specification) -> list[Finding]:
     """Return the findings on batch labels and covariates."""
-    return [*check_batches(table, specification), *check_covariate_values(table, specification)]
+    return [
+        *check_batches(table, specification),
+        *check_covariate_values(table, specification),
+        *check_label_spelling(table, specification),
+    ]
 
 
 def check_summary(
@@ -72,7 +77,7 @@ def check_summary(
 
     `summary` is of all its values; `sample` holds the features the assumptions are judged on.
     """
-    findings = check_counts(table, design, specification)
+    findings = [*check_counts(table, design, specification), *check_codes(table, specification)]
     findings += check_design(table, design, specification)
     findings += check_values(table, specification, summary, design)
     if not stops(findings):

@@ -27,12 +27,13 @@ from harmonization_app.diagnostics.feature_table import (
 from harmonization_app.models import FeatureSet
 from harmonization_app.permissions import require_analyst
 from harmonization_app.services.feature_set import (
-    TableMetadata,
     load_table,
     refuse_arms,
+    refuse_row_key,
     require_open,
     store_feature_set,
 )
+from harmonization_app.services.table_metadata import TableMetadata
 from hub.core.storage.blobs import put_file, require_free_space, root
 from sites_app.models import Subject, Trial, VisitDefinition
 
@@ -64,6 +65,7 @@ def import_matrix(
         raise FeatureTableInvalid(
             f"The labels name {len(rows.order)} rows, the matrix has {values.shape[0]}."
         )
+    refuse_row_key(rows.metadata)
     refuse_arms(trial, rows.metadata)
     with tempfile.TemporaryDirectory(dir=root("spool"), prefix="matrix-") as folder:
         target = Path(folder) / "values.npy"

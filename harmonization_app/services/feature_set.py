@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
 
+from harmonization_app.diagnostics.csv_reading import read_header
 from harmonization_app.diagnostics.feature_matrix import open_matrix
 from harmonization_app.diagnostics.feature_table import (
     ROW_KEY_SEPARATOR,
@@ -20,6 +20,7 @@ from harmonization_app.diagnostics.feature_table import (
 )
 from harmonization_app.models import FeatureSet
 from harmonization_app.permissions import require_analyst
+from harmonization_app.services.table_metadata import TableMetadata
 from hub.core.audit.services import record
 from hub.core.canonical import digest
 from hub.core.errors import Conflict, InvalidInput, TooLarge
@@ -28,44 +29,10 @@ from qc_app.models import MetricValue
 from sites_app.models import Arm, LockState, Subject, Trial, VisitDefinition
 
 KEYS = ("subject", "visit")
+# Where a stored row keeps its key, beside its metadata by column.
+ROW_KEY = "row"
 ARM_NAMES = frozenset({"arm", "treatment", "treatment_arm", "randomisation", "randomization", "arm_code"})
 QC_METADATA = ("batch", "manufacturer", "scanner", "site", "software")
-
-
-@dataclass(frozen=True)
-class TableMetadata:
-    """What a CSV does not say of itself: units and pools of features, kinds of covariates."""
-
-    units: Mapping[str, str]
-    pools: Mapping[str, str]
-    covariates: tuple[Mapping[str, Any], ...]
-    other: tuple[str, ...]
-    features: tuple[str, ...]
-
-    @classmethod
-    def parse(cls, given: Mapping[str, Any]) -> TableMetadata:
-        """Return the parsed metadata. Raises InvalidInput naming the field at fault."""
-        columns = _objects(given, "columns")
-        covariates = _objects(given, "covariates")
-        other = given.get("metadata", [])
-        if not isinstance(other, list) or not all(isinstance(name, str) for name in other):
-            raise InvalidInput("metadata.metadata must be a list of column names.")
-        units = {**given.get("units", {}), **{item["name"]: item.get("unit", "") for item in columns}}
-        batch = [given["batch"]] if given.get("batch") else []
-        return cls(
-            units=units,
-            pools={item["name"]: item.get("pool", "") for item in columns},
-            covariates=tuple(covariates),
-            other=tuple(dict.fromkeys([*other, *batch])),
-            features=tuple(item["name"] for item in columns),
-        )
-
-
-def _objects(given: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
-    items = given.get(key, [])
-    if not isinstance(items, list) or not all(isinstance(item, dict) and "name" in item for item in items):
-        raise InvalidInput(f"metadata.{key} must be a list of objects, each with a name.")
-    return items
 
 
 def import_feature_set(
@@ -93,6 +60,7 @@ def import_feature_set(
         visits=frozenset(VisitDefinition.objects.filter(trial=trial).values_list("code", flat=True)),
     )
     table = read_feature_csv(content, layout)
+    refuse_row_key(table.metadata)
     refuse_arms(trial, table.metadata)
     return _store(
         actor=actor,
@@ -121,13 +89,20 @@ def refuse_arms(trial: Trial, metadata: Mapping[str, Sequence[str]]) -> None:
 
 def _metadata_columns(content: bytes, described: TableMetadata) -> tuple[str, ...]:
     """Return the columns that are no features: named ones, and all unnamed ones once the features are named."""
-    end = content.find(b"\n")
-    first = content[: end if end >= 0 else None].decode("utf-8-sig", errors="replace").splitlines()[:1]
-    header = [cell.strip() for cell in next(csv.reader(first), [])]
+    header = read_header(content)
     named = {item["name"] for item in described.covariates} | set(described.other)
     if described.features:
         named |= set(header) - set(described.features)
     return tuple(column for column in header if column in named and column not in KEYS)
+
+
+def refuse_row_key(columns: Collection[str]) -> None:
+    """Raise InvalidInput where a column bears the name under which the hub keeps the key of a row."""
+    if ROW_KEY in columns:
+        raise InvalidInput(
+            f"The column name {ROW_KEY!r} is the hub's own for the key of a row; rename the column.",
+            errors=[{"field": ROW_KEY, "message": "is a reserved name"}],
+        )
 
 
 def build_from_metrics(
@@ -163,7 +138,7 @@ def build_from_metrics(
     )
     table = read_feature_csv(
         _as_csv(cells, metrics),
-        CsvLayout(subject="subject", visit="visit", metadata=QC_METADATA, units=units),
+        CsvLayout(subject="subject", visit="visit", metadata=QC_METADATA, units=units, as_stored=True),
     )
     return _store(
         actor=actor,
@@ -280,7 +255,8 @@ def load_table(feature_set: FeatureSet) -> FeatureTable:
     content = get_blob(feature_set.data_digest)
     names = tuple(key for key in (feature_set.rows[0] if feature_set.rows else {}) if key != "row")
     return read_feature_csv(
-        content, CsvLayout(subject="subject", visit="visit", metadata=names, units_required=False)
+        content,
+        CsvLayout(subject="subject", visit="visit", metadata=names, units_required=False, as_stored=True),
     )
 
 
