@@ -54,7 +54,10 @@ class CaseResult:
 
 @dataclass(frozen=True, slots=True)
 class VerificationReport:
-    """All cases of one algorithm version; `passed` needs a compared case and no failure."""
+    """All cases of one algorithm version; `passed` needs a compared case and no failure.
+
+    `with_reference_set` tells that published cases are among them; a method without any has only its packaged suite.
+    """
 
     algorithm: str
     version: str
@@ -79,7 +82,7 @@ class VerificationReport:
 def verify(algorithm_id: str, reference_dir: Path | None = None) -> VerificationReport:
     """Run the packaged suite, and the reference set in `reference_dir`, on a registered algorithm.
 
-    Raises NotFound for an unknown algorithm, InvalidInput for a folder without reference results.
+    Raises NotFound for an unknown algorithm, InvalidInput for a folder without the method's reference results.
     """
     from harmonization_app.algorithms.registry import get_algorithm
 
@@ -99,7 +102,8 @@ def verify(algorithm_id: str, reference_dir: Path | None = None) -> Verification
         cases.append(
             _compare(algorithm, name, dataset, reference.specification, reference.expected, tolerance, new)
         )
-    return VerificationReport(algorithm.id, algorithm.version, tuple(cases), reference_dir is not None)
+    published = any(case.case.startswith("reference/") for case in cases)
+    return VerificationReport(algorithm.id, algorithm.version, tuple(cases), published)
 
 
 def _compare(
@@ -116,7 +120,7 @@ def _compare(
         result = _run(algorithm, dataset, specification, new)
     except HarmonizationRefused as refusal:
         stopping = [finding.code for finding in refusal.findings if finding.severity == "stop"]
-        rightly = all(code in algorithm.own_refusals for code in stopping)
+        rightly = bool(stopping) and all(code in algorithm.own_refusals for code in stopping)
         return CaseResult(name, None, limit, False, rightly, refusal.detail)
     except HubError as error:
         return CaseResult(name, None, limit, False, False, error.detail)

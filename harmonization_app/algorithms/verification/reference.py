@@ -67,17 +67,25 @@ CASES_BY_METHOD: Mapping[str, tuple[str, ...]] = {
 
 
 def reference_cases(folder: Path, algorithm_id: str = "combat") -> Iterator[ReferenceCase]:
-    """Yield a method's cases below `folder` in order of name. Raises InvalidInput where it holds no index."""
+    """Yield a method's cases below `folder` in order of name.
+
+    Raises InvalidInput where the folder holds no index, or the index lacks a kind of case of this method.
+    """
     index = folder / "INDEX.tsv"
     if not index.is_file():
         raise InvalidInput(
             f"The reference folder {folder.name} has no INDEX.tsv; give the folder that holds it."
         )
-    for line in sorted(index.read_text("utf-8").splitlines()[1:]):
-        name = line.split("\t")[0]
-        kind = name.split("_")[0]
-        if kind not in CASES_BY_METHOD.get(algorithm_id, ()):
-            continue
+    kinds = CASES_BY_METHOD.get(algorithm_id, ())
+    names = sorted(line.split("\t")[0] for line in index.read_text("utf-8").splitlines()[1:])
+    cases = {name: name.split("_")[0] for name in names if name.split("_")[0] in kinds}
+    lacking = [kind for kind in kinds if kind not in cases.values()]
+    if lacking:
+        raise InvalidInput(
+            f"The index of the reference folder {folder.name} lacks the case(s) {', '.join(lacking)} of "
+            f"{algorithm_id}; give the whole reference set."
+        )
+    for name, kind in cases.items():
         if algorithm_id == "combat-gam":
             yield from _smooth_cases(folder, name, kind)
         else:
