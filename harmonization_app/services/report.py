@@ -17,7 +17,7 @@ from django.conf import settings
 from django.template.loader import render_to_string
 from django.utils.safestring import mark_safe
 
-from harmonization_app.models import HarmonizationRun
+from harmonization_app.models import AlgorithmVersion, HarmonizationRun
 from harmonization_app.selectors import run as selectors
 from harmonization_app.selectors.algorithm import signatures_of
 from harmonization_app.selectors.plan import grouped, specification_rows
@@ -77,45 +77,14 @@ def style_hash() -> str:
 
 def report_document(run: HarmonizationRun) -> dict[str, Any]:
     """Return everything the report says, as JSON."""
-    version, plan = run.algorithm_version, run.plan
     diagnostics = load_diagnostics(run)
     return {
         "schema": SCHEMA_NAME,
-        "run": str(run.pk),
-        "trial": run.trial.code,
-        "kind": run.kind,
         "notice": NOTICE[run.kind],
-        "exploratory_reason": run.exploratory_reason,
-        "state": run.state,
-        "reason": run.reason,
-        "created_at": _time(run.created_at),
-        "started_at": _time(run.started_at),
-        "finished_at": _time(run.finished_at),
-        "rerun_of": str(run.rerun_of_id) if run.rerun_of_id else None,
-        "mode": run.mode,
-        "model_of": str(run.model_of_id) if run.model_of_id else None,
-        "added_batch": run.added_batch,
-        "step_reason": run.step_reason,
-        "plan": None
-        if plan is None
-        else {
-            "id": str(plan.pk),
-            "name": plan.name,
-            "title": plan.title,
-            "version": plan.version,
-            "digest": run.plan_digest,
-            "signature": _signature(plan.signature),
-        },
+        **_run_facts(run),
+        "plan": _plan_facts(run),
         "specification": run.specification,
-        "algorithm": {
-            "algorithm": version.algorithm,
-            "version": version.version,
-            "code_digest": version.code_digest,
-            "state": version.state,
-            "environment_digest": version.environment_digest,
-            "signature": _signature(version.signature),
-            "second_signature": _signature(version.second_signature),
-        },
+        "algorithm": _algorithm_facts(run.algorithm_version),
         "feature_set": {
             "id": str(run.feature_set_id),
             "name": run.feature_set.name,
@@ -137,6 +106,51 @@ def report_document(run: HarmonizationRun) -> dict[str, Any]:
         "diagnostics": diagnostics,
         "environment": run.environment,
         "digests": digests_of(run),
+    }
+
+
+def _run_facts(run: HarmonizationRun) -> dict[str, Any]:
+    return {
+        "run": str(run.pk),
+        "trial": run.trial.code,
+        "kind": run.kind,
+        "exploratory_reason": run.exploratory_reason,
+        "state": run.state,
+        "reason": run.reason,
+        "created_at": _time(run.created_at),
+        "started_at": _time(run.started_at),
+        "finished_at": _time(run.finished_at),
+        "rerun_of": str(run.rerun_of_id) if run.rerun_of_id else None,
+        "mode": run.mode,
+        "model_of": str(run.model_of_id) if run.model_of_id else None,
+        "added_batch": run.added_batch,
+        "step_reason": run.step_reason,
+    }
+
+
+def _plan_facts(run: HarmonizationRun) -> dict[str, Any] | None:
+    plan = run.plan
+    if plan is None:
+        return None
+    return {
+        "id": str(plan.pk),
+        "name": plan.name,
+        "title": plan.title,
+        "version": plan.version,
+        "digest": run.plan_digest,
+        "signature": _signature(plan.signature),
+    }
+
+
+def _algorithm_facts(version: AlgorithmVersion) -> dict[str, Any]:
+    return {
+        "algorithm": version.algorithm,
+        "version": version.version,
+        "code_digest": version.code_digest,
+        "state": version.state,
+        "environment_digest": version.environment_digest,
+        "signature": _signature(version.signature),
+        "second_signature": _signature(version.second_signature),
     }
 
 
