@@ -234,14 +234,15 @@ def _conditioning(design: Design, specification: Specification) -> list[Finding]
     covariates, indicators = _scaled_covariates(design), _indicators(design)
     sizes = indicators.sum(axis=0)
     within = covariates - indicators @ ((indicators.T @ covariates) / sizes[:, None])
-    inflation = np.diag(np.linalg.inv(within.T @ within)) * len(within)
+    inflation = _inflation(covariates, within, design.coding)
     scaled = np.hstack([indicators / np.sqrt(sizes), covariates / np.linalg.norm(covariates, axis=0)])
     singular = np.linalg.svd(scaled, compute_uv=False)
     condition = float(singular[0] / singular[-1])
-    names = design.coding.column_names
-    high = [i for i in np.argsort(-inflation) if inflation[i] > HIGH_VIF]
-    described = listed([f"{names[i]} (VIF {inflation[i]:.3g})" for i in high])
-    columns = tuple(names[i] for i in high)
+    high = sorted(
+        (name for name in inflation if inflation[name] > HIGH_VIF), key=lambda name: -inflation[name]
+    )
+    described = listed([f"{name} (VIF {inflation[name]:.3g})" for name in high])
+    columns = tuple(high)
     if condition > specification.maximum_condition:
         message = (
             f"The design is nearly singular: condition number {condition:.3g}, the plan's limit "
@@ -255,3 +256,23 @@ def _conditioning(design: Design, specification: Specification) -> list[Finding]
         )
         return [Finding("high_variance_inflation", "warn", message, columns=columns)]
     return [Finding("design_condition", "info", f"Condition number of the scaled design: {condition:.3g}.")]
+
+
+def _inflation(covariates: FloatArray, within: FloatArray, coding: CovariateCoding) -> dict[str, float]:
+    """Return the variance inflation of each covariate by batches and the other covariates.
+
+    `covariates` are scaled [scans x columns], `within` the same about their batches' means. A factor of several columns
+    has one figure that does not hang on its reference level: generalized VIF to the power 1 / columns (Fox and Monette,
+    JASA 87:178 (1992)), which is the VIF where there is one column.
+    """
+    whole = covariates.T @ covariates / len(covariates)
+    inverse = np.linalg.inv(within.T @ within / len(covariates))
+    columns: dict[str, list[int]] = {}
+    for index, (name, _) in enumerate(coding.columns):
+        columns.setdefault(name, []).append(index)
+    found = {}
+    for name, at in columns.items():
+        shown = coding.column_names[at[0]] if len(at) == 1 else name
+        volumes = [np.linalg.slogdet(part[np.ix_(at, at)])[1] for part in (whole, inverse)]
+        found[shown] = float(np.exp(sum(volumes) / len(at)))
+    return found

@@ -8,6 +8,7 @@ from sklearn.covariance import ledoit_wolf
 
 from harmonization_app.algorithms.base import Dataset
 from harmonization_app.algorithms.combat import Combat
+from harmonization_app.algorithms.design import build_design
 from harmonization_app.algorithms.specification import (
     BatchSizePolicy,
     Covariate,
@@ -17,6 +18,7 @@ from harmonization_app.algorithms.specification import (
 from harmonization_app.diagnostics.classification import classify_batches
 from harmonization_app.diagnostics.covariance import _shrunk
 from harmonization_app.diagnostics.gate import check
+from harmonization_app.diagnostics.gate_covariates import _inflation
 from harmonization_app.diagnostics.headline import _verdict, headline
 from harmonization_app.diagnostics.heldout import evaluate_held_out
 from harmonization_app.diagnostics.relabelling import Relabelling
@@ -157,3 +159,28 @@ def test_headline_of_tables_without_batch_effect_claims_no_removal() -> None:
         claims += "hardly a batch effect" not in sentence
 
     assert claims <= 2
+
+
+def _groups(reference: str) -> tuple[Dataset, Specification]:
+    dataset = _batch_table(5, (60, 60, 60), 12, np.ones((3, 12)))
+    random = np.random.default_rng(6)
+    group = np.where(np.arange(180) % 45 == 0, "rare", np.where(random.random(180) < 0.5, "one", "two"))
+    dataset = Dataset(
+        dataset.values, dataset.features, dataset.rows, dataset.batches, {"group": tuple(group)}
+    )
+    return dataset, Specification(covariates=(Covariate("group", "categorical", reference),))
+
+
+def test_variance_inflation_of_a_factor_does_not_hang_on_its_reference_level() -> None:
+    inflation = []
+    for reference in ("rare", "one"):
+        dataset, plan = _groups(reference)
+        design = build_design(dataset, plan)
+        scaled = design.covariates - design.covariates.mean(axis=0)
+        scaled /= scaled.std(axis=0)
+        means = np.stack([scaled[design.codes == code].mean(axis=0) for code in range(3)])
+        inflation.append(_inflation(scaled, scaled - means[design.codes], design.coding)["group"])
+        assert "high_variance_inflation" not in {finding.code for finding in check(dataset, plan)}
+
+    assert inflation[0] == pytest.approx(inflation[1], rel=1e-9)
+    assert 1.0 < inflation[0] < 1.1
