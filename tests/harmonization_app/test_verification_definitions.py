@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from harmonization_app.algorithms.add_batch import add_batch
 from harmonization_app.algorithms.base import Dataset, HarmonizationRefused
 from harmonization_app.algorithms.hidden_grouping import find_grouping
 from harmonization_app.algorithms.registry import ALGORITHMS
@@ -179,25 +180,61 @@ def test_a_component_counts_while_fewer_permutations_than_planned_exceed_it() ->
     assert found == {0.001: 0, 0.5: 1}
 
 
-def test_pairwise_is_combat_with_a_reference_batch_pair_by_pair() -> None:
+def _three_sites() -> Dataset:
     random = np.random.default_rng(9)
     sites = np.repeat(["A", "B", "C"], 30)
     age = random.uniform(40, 80, 90)
     values = 2.5 - 0.01 * age[:, None] + random.normal(0, 0.2, (90, 12))
     values[sites == "B"] = 0.3 + 1.2 * values[sites == "B"]
-    dataset = Dataset(
-        values,
-        NAMES[:12],
-        tuple(f"r{i}" for i in range(90)),
-        tuple(sites.tolist()),
-        {"age": tuple(age.tolist())},
-    )
-    plan = Specification(covariates=(Covariate("age", "continuous"),), reference_batch="A")
+    rows = tuple(f"r{i}" for i in range(90))
+    return Dataset(values, NAMES[:12], rows, tuple(sites.tolist()), {"age": tuple(age.tolist())})
 
-    result = ALGORITHMS["pairwise"].harmonize(dataset, plan).values
 
-    assert np.array_equal(result[sites == "A"], values[sites == "A"])
+PAIRS = Specification(covariates=(Covariate("age", "continuous"),), reference_batch="A")
+
+
+def test_pairwise_is_combat_with_a_reference_batch_pair_by_pair() -> None:
+    dataset = _three_sites()
+    sites = np.array(dataset.batches)
+
+    result = ALGORITHMS["pairwise"].harmonize(dataset, PAIRS).values
+
+    assert np.array_equal(result[sites == "A"], dataset.values[sites == "A"])
     for site in "BC":
         pair = np.flatnonzero((sites == "A") | (sites == site))
-        alone = ALGORITHMS["combat"].harmonize(dataset.select(pair), plan).values
-        assert max_difference_sd(result[sites == site], alone[sites[pair] == site], values) < 1e-12
+        alone = ALGORITHMS["combat"].harmonize(dataset.select(pair), PAIRS).values
+        assert max_difference_sd(result[sites == site], alone[sites[pair] == site], dataset.values) < 1e-12
+
+
+def test_an_added_pair_knows_its_own_size() -> None:
+    dataset = _three_sites()
+    model = ALGORITHMS["pairwise"].fit(dataset.select(range(60)), PAIRS)
+
+    added = add_batch(model, dataset.select([*range(30), *range(60, 90)]))
+
+    assert dict(zip(added.batches, added.batch_sizes, strict=True)) == {"A": 30, "B": 30, "C": 30}
+
+
+@pytest.mark.parametrize("reference", [None, "s2"])
+def test_travelling_subjects_who_missed_scanners_count_as_in_a_linear_model(reference) -> None:
+    random = np.random.default_rng(12)
+    scanned = [(s, b) for s in range(9) for b in range(4) if random.random() > 0.3]
+    scanned += [(s, s % 4) for s in range(9, 109)]
+    subjects, scanners = (np.array(part) for part in zip(*scanned, strict=True))
+    values = random.normal(2.5, 0.5, (109, 5))[subjects] + random.normal(0, 0.3, (4, 5))[scanners]
+    values += random.normal(0, 0.1, values.shape)
+    dataset = Dataset(
+        values,
+        NAMES[:5],
+        tuple(f"r{i}" for i in range(len(values))),
+        tuple(f"s{b}" for b in scanners),
+        {"subject": tuple(f"p{s}" for s in subjects)},
+    )
+    plan = Specification(eb=False, mean_only=True, subject="subject", reference_batch=reference)
+
+    effects = ALGORITHMS["travelling-subject"].fit(dataset, plan).arrays["effect"]
+
+    design = np.hstack([np.eye(109)[subjects], np.eye(4)[scanners]])
+    solved = np.linalg.lstsq(design, values, rcond=None)[0][109:]
+    expected = solved - (solved.mean(axis=0) if reference is None else solved[2])
+    assert np.abs(effects - expected).max() < 1e-12
