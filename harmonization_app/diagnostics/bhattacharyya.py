@@ -1,8 +1,9 @@
 """Bhattacharyya distance of each batch to the reference batch, or to the other batches pooled.
 
 Two normal distributions per feature, after the covariates' effects (estimated beside batch) are taken out, as in
-Jodoin et al., Sci Rep 15:41508 (2025). Between batches that do not differ it is about an eighth of 1/n + 1/m times a
-chi squared with two degrees of freedom; `expected` is the median of that.
+Jodoin et al., Sci Rep 15:41508 (2025). Between batches that do not differ it is about an eighth of 1/n + 1/m times the
+sum of two chi squared, that of the means inflated as far as the covariates' effects are uncertain where their means
+lie apart; `expected` is the median of that.
 """
 
 from __future__ import annotations
@@ -11,12 +12,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 from harmonization_app.algorithms.base import FloatArray, IntArray
 from harmonization_app.diagnostics.regression import regress
 
-# Median of chi squared with two degrees of freedom.
-MEDIAN_CHI2 = 1.386294
 FEWEST_SCANS = 2
 
 
@@ -54,7 +54,7 @@ def bhattacharyya(
         distances = _distance(*own, *rest)
         known = distances[np.isfinite(distances)]
         by_batch[batch] = float(np.median(known)) if known.size else None
-        expected.append(MEDIAN_CHI2 / 8 * (1 / counts[code] + 1 / counts[other].sum()))
+        expected.append(_expected(indicators, centred, code, other))
     known_medians = [value for value in by_batch.values() if value is not None]
     return {
         "against": f"batch {reference}" if reference in names else "the other batches pooled",
@@ -62,6 +62,23 @@ def bhattacharyya(
         "median": float(np.median(known_medians)) if known_medians else None,
         "expected": float(np.median(expected)) if expected else None,
     }
+
+
+def _expected(indicators: FloatArray, covariates: FloatArray, code: int, other: list[int]) -> float:
+    """Return the median distance of a batch to `other` ones that do not differ from it."""
+    counts = indicators.sum(axis=0)
+    means = indicators.T @ covariates / counts[:, None]
+    within = covariates - indicators @ means
+    uncertain = np.linalg.pinv(within.T @ within, hermitian=True)
+    gap = means[code] - counts[other] @ means[other] / counts[other].sum()
+    unit = float(1 / counts[code] + 1 / counts[other].sum())
+    return unit / 8 * _median_sum(1 + float(gap @ uncertain @ gap) / unit)
+
+
+def _median_sum(inflation: float) -> float:
+    """Return the median of two chi squared of one degree, one of them `inflation` fold (by Satterthwaite)."""
+    degrees = (1 + inflation) ** 2 / (1 + inflation**2)
+    return float(stats.chi2.median(degrees) * (1 + inflation) / degrees)
 
 
 def _moments(count: float, sums: FloatArray, squares: FloatArray) -> tuple[FloatArray, FloatArray]:

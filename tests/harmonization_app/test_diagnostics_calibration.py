@@ -15,6 +15,7 @@ from harmonization_app.algorithms.specification import (
     OverlapPolicy,
     Specification,
 )
+from harmonization_app.diagnostics.bhattacharyya import bhattacharyya
 from harmonization_app.diagnostics.classification import classify_batches
 from harmonization_app.diagnostics.covariance import _shrunk
 from harmonization_app.diagnostics.gate import check
@@ -184,3 +185,14 @@ def test_variance_inflation_of_a_factor_does_not_hang_on_its_reference_level() -
 
     assert inflation[0] == pytest.approx(inflation[1], rel=1e-9)
     assert 1.0 < inflation[0] < 1.1
+
+
+def test_bhattacharyya_distance_is_expected_larger_where_ages_lie_apart() -> None:
+    ratios, expected = [], []
+    for seed in range(20):
+        found = bhattacharyya(*_table(seed, (40, 40), 30, age_gap=2.0), ("A", "B"))
+        ratios.append(found["median"] / found["expected"])
+        expected.append(found["expected"])
+
+    assert np.median(ratios) == pytest.approx(1.0, abs=0.25)
+    assert np.mean(expected) > 1.25 * 1.386294 / 8 * (1 / 40 + 1 / 40)
