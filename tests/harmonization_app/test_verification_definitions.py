@@ -8,6 +8,7 @@ import pytest
 from harmonization_app.algorithms.add_batch import add_batch
 from harmonization_app.algorithms.base import Dataset, HarmonizationRefused
 from harmonization_app.algorithms.hidden_grouping import find_grouping
+from harmonization_app.algorithms.mixed_model import fit_random_slope
 from harmonization_app.algorithms.registry import ALGORITHMS
 from harmonization_app.algorithms.specification import (
     BatchSizePolicy,
@@ -238,3 +239,19 @@ def test_travelling_subjects_who_missed_scanners_count_as_in_a_linear_model(refe
     solved = np.linalg.lstsq(design, values, rcond=None)[0][109:]
     expected = solved - (solved.mean(axis=0) if reference is None else solved[2])
     assert np.abs(effects - expected).max() < 1e-12
+
+
+def test_slopes_that_fall_where_levels_are_high_are_not_singular() -> None:
+    random = np.random.default_rng(7)
+    subjects, years = np.repeat(np.arange(80), 5), np.tile(np.arange(5.0), 80)
+    level = random.normal(0, 1, 80)
+    slope = -0.3 * level + random.normal(0, 0.1, 80)
+    values = (level + 5)[subjects] + slope[subjects] * years + random.normal(0, 0.2, 400)
+
+    fit = fit_random_slope(values[:, None], np.column_stack([np.ones(400), years]), subjects, years)
+
+    intercept, cross, own = fit.factor[0] * fit.deviation[0]
+    assert fit.singular.tolist() == [False]
+    assert intercept == pytest.approx(np.std(level), rel=0.15)
+    assert cross / intercept == pytest.approx(-0.3, abs=0.05)
+    assert own == pytest.approx(0.1, abs=0.03)
