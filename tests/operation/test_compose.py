@@ -84,6 +84,27 @@ def test_every_variable_is_in_the_example_and_no_other() -> None:
     assert set(VARIABLE.findall(COMPOSE_TEXT)) == set(_example_values())
 
 
+def test_every_optional_variable_of_the_documentation_reaches_the_hub() -> None:
+    table = (
+        (ROOT / "docs" / "operation.md")
+        .read_text(encoding="utf-8")
+        .split("Only the compose file reads these")[0]
+    )
+    optional = {
+        name
+        for name, needed in re.findall(r"^\| `(HUB_\w+)` \| (no\b[^|]*)\|", table, re.MULTILINE)
+        if needed
+    }
+    # Places inside the image, which the image decides.
+    optional -= {"HUB_BEAT_SCHEDULE_FILE", "HUB_STATIC_ROOT", "HUB_UPLOAD_TEMP_DIR"}
+    passed = {name for name, value in SERVICES["web"]["environment"].items() if value is None}
+    example = re.findall(r"^# (HUB_\w+)=", (ROOT / ".env.example").read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert len(optional) >= 9
+    assert optional == passed == set(example)
+    assert optional <= set(SERVICES["migrate"]["environment"])
+
+
 def test_no_secret_has_a_default_or_an_example_value() -> None:
     secrets = {name for name in _example_values() if name.endswith(("_KEY", "_PASSWORD"))}
 
