@@ -66,7 +66,7 @@ def import_matrix(
             f"The labels name {len(rows.order)} rows, the matrix has {values.shape[0]}."
         )
     refuse_row_key(rows.metadata)
-    refuse_arms(trial, rows.metadata)
+    refuse_arms(trial, rows.metadata, [column["name"] for column in columns])
     with tempfile.TemporaryDirectory(dir=root("spool"), prefix="matrix-") as folder:
         target = Path(folder) / "values.npy"
         stored = write_matrix(values, rows.order, target)

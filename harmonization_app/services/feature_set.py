@@ -61,7 +61,7 @@ def import_feature_set(
     )
     table = read_feature_csv(content, layout)
     refuse_row_key(table.metadata)
-    refuse_arms(trial, table.metadata)
+    refuse_arms(trial, table.metadata, table.features)
     return _store(
         actor=actor,
         trial=trial,
@@ -73,10 +73,13 @@ def import_feature_set(
     )
 
 
-def refuse_arms(trial: Trial, metadata: Mapping[str, Sequence[str]]) -> None:
-    """Raise InvalidInput for a column that tells the treatment arm: blinded roles read feature sets."""
+def refuse_arms(trial: Trial, metadata: Mapping[str, Sequence[str]], features: Collection[str] = ()) -> None:
+    """Raise InvalidInput for a column that tells the treatment arm: blinded roles read feature sets.
+
+    Features are judged by their names alone: a number may well be equal to an arm's code.
+    """
     arms = {code.lower() for code in Arm.objects.filter(trial=trial).values_list("code", flat=True)}
-    for column, values in metadata.items():
+    for column, values in {**dict.fromkeys(features, ()), **metadata}.items():
         found = {value.lower() for value in values if value}
         named = column.lower().replace("-", "_").replace(" ", "_") in ARM_NAMES
         if named or (len(found) > 1 and found <= arms):
@@ -221,24 +224,25 @@ def store_feature_set(
     """Keep the table stored under `data_digest` as a feature set; the same content again is the same set."""
     identity = digest({"data": data_digest, "columns": columns, "covariates": list(covariates)})
     with transaction.atomic():
-        existing = FeatureSet.objects.filter(trial=trial, digest=identity).first()
-        if existing is not None:
-            return existing
-        row = FeatureSet.objects.create(
+        row, created = FeatureSet.objects.get_or_create(
             trial=trial,
-            name=name.strip() or "Feature set",
-            origin=origin,
-            provenance=dict(provenance),
-            columns=columns,
-            covariates=list(covariates),
-            rows=rows,
-            row_count=len(rows),
-            column_count=len(columns),
-            missing_count=missing,
-            data_digest=data_digest,
             digest=identity,
-            created_by=actor,
+            defaults={
+                "name": name.strip() or "Feature set",
+                "origin": origin,
+                "provenance": dict(provenance),
+                "columns": columns,
+                "covariates": list(covariates),
+                "rows": rows,
+                "row_count": len(rows),
+                "column_count": len(columns),
+                "missing_count": missing,
+                "data_digest": data_digest,
+                "created_by": actor,
+            },
         )
+        if not created:
+            return row
         record(
             actor=actor,
             action="feature_set.created",
