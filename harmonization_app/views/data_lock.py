@@ -26,6 +26,7 @@ _PAGES = {
     "queries_closed": ("queries", "?state=open"),
     "quarantine_decided": ("submissions", ""),
     "no_drafts": ("plans", "?state=draft"),
+    "no_tried_drafts": ("plans", "?state=draft"),
     "protocol_locked": ("trial-protocol", ""),
     "qc_profile_locked": ("trial-qc-profile", ""),
     "primary_run": ("runs", "?kind=primary"),

@@ -13,7 +13,7 @@ from django.shortcuts import redirect
 from django.urls import reverse
 from django_htmx.http import HttpResponseClientRedirect
 
-from harmonization_app.models import FeatureSet
+from harmonization_app.models import FeatureSet, HarmonizationPlan
 from harmonization_app.permissions import ANALYSTS, LOCKERS, READERS
 from harmonization_app.selectors.feature_set import visible_feature_sets
 from hub.core.accounts.second_factor import has_second_factor
@@ -63,19 +63,23 @@ def picker(request: HttpRequest, feature_set: FeatureSet, chosen: str) -> dict[s
     }
 
 
-def offered_feature_sets(request: HttpRequest, trial: Trial) -> dict[str, Any]:
-    """Return the newest feature sets to choose from and which is chosen: that of ?feature_set=, else the newest.
+def offered_feature_sets(
+    request: HttpRequest, trial: Trial, plan: HarmonizationPlan | None = None
+) -> dict[str, Any]:
+    """Return the newest feature sets to choose from, and which is chosen.
 
-    The one that the address names is offered however old it is; one that cannot be seen is as if it were not named.
+    Chosen is that of ?feature_set=, else that of the last run of `plan`, else the newest. It is offered however old it
+    is; one that cannot be seen is as if it were not named.
     """
     rows = visible_feature_sets(request.user, trial)
     offered = list(rows[:PAGE])
-    wanted = request.GET.get("feature_set", "")
-    chosen = next((row for row in offered if str(row.pk) == wanted), None)
-    if chosen is None and (key := as_uuid(wanted)) and (older := rows.filter(pk=key).first()):
-        chosen = older
-        offered.append(older)
-    return {"feature_sets": offered, "chosen_set": chosen or next(iter(offered), None)}
+    last = plan.runs.first() if plan else None
+    for key in (as_uuid(request.GET.get("feature_set")), last and last.feature_set_id):
+        chosen = rows.filter(pk=key).first() if key else None
+        if chosen is not None:
+            known = any(row.pk == chosen.pk for row in offered)
+            return {"feature_sets": offered if known else [*offered, chosen], "chosen_set": chosen}
+    return {"feature_sets": offered, "chosen_set": next(iter(offered), None)}
 
 
 def as_uuid(text: Any) -> UUID | None:

@@ -6,9 +6,11 @@ import json
 from typing import Any
 from uuid import UUID
 
+from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.urls import reverse
 from django.views.decorators.http import require_POST
 
 from harmonization_app.algorithms.registry import ALGORITHMS, describe
@@ -21,6 +23,7 @@ from harmonization_app.services import plan as services
 from harmonization_app.views.pages import (
     PAGE,
     as_uuid,
+    go_to,
     harmonization_page,
     json_object,
     may,
@@ -81,7 +84,7 @@ def plan_detail(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
         "changes": selectors.changes_since(plan),
         "versions": HarmonizationPlan.objects.filter(trial=trial, name=plan.name),
         "document": _as_json(plan.document),
-        **offered_feature_sets(request, trial),
+        **offered_feature_sets(request, trial, plan),
         "runs": plan.runs.select_related("feature_set")[:10],
         "may": may(request, trial),
     }
@@ -155,11 +158,15 @@ def _as_json(document: dict[str, Any]) -> str:
 def _store(request: HttpRequest, trial: Trial) -> HttpResponse:
     document = json_object(request.POST.get("document", ""), "The plan")
     plan = services.save_draft(actor=request.user, trial=trial, document=document)
-    return done(request, f"The draft of {plan.title} is stored.", "plan", trial.code, plan.pk)
+    messages.success(request, f"The draft of {plan.title} is stored.")
+    # The page of the plan goes on with the feature set that the gate beside the editor was asked about.
+    features = as_uuid(request.POST.get("feature_set"))
+    address = reverse("plan", args=[trial.code, plan.pk])
+    return go_to(request, f"{address}?feature_set={features}" if features else address)
 
 
 def _editor(request: HttpRequest, trial: Trial, plan: HarmonizationPlan | None) -> HttpResponse:
-    offered = offered_feature_sets(request, trial)
+    offered = offered_feature_sets(request, trial, plan)
     document = plan.document if plan else _empty_document(offered["chosen_set"])
     context = {
         "plan": plan,

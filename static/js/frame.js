@@ -25,13 +25,19 @@ document.addEventListener("click", (event) => {
   history.back();
 });
 
-// A choice that belongs in the page's address, so that a reload or a shared link keeps it.
+// A choice that belongs in the page's address, so that a reload or a shared link keeps it; links that go on with it,
+// marked data-carry, take it along.
 document.addEventListener("change", (event) => {
   const name = event.target.dataset?.remember;
   if (!name) return;
   const address = new URL(location.href);
   address.searchParams.set(name, event.target.value);
   history.replaceState(history.state, "", address);
+  for (const link of document.querySelectorAll(`a[data-carry="${name}"]`)) {
+    const next = new URL(link.href);
+    next.searchParams.set(name, event.target.value);
+    link.href = next;
+  }
 });
 
 document.addEventListener("keydown", (event) => {

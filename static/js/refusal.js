@@ -41,7 +41,9 @@ document.addEventListener("htmx:afterSwap", (event) => {
   for (const secret of form.querySelectorAll(SECRETS)) secret.value = "";
   for (const item of event.detail.target.querySelectorAll(".problem [data-field]")) {
     const field = fieldOf(form, item.dataset.field);
-    if (field) mark(field, item.dataset.message);
+    if (!field) continue;
+    mark(field, item.dataset.message);
+    item.remove();
   }
   const first = form.querySelector("[aria-invalid]");
   if (first) first.focus();
