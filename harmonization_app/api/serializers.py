@@ -12,18 +12,15 @@ from harmonization_app.models import (
     HarmonizationRun,
 )
 from hub.core.models import Job
+from qc_app.api.common import ReasonInput, SignatureInput
 
 
-class SignedSerializer(serializers.Serializer):
+class SignedSerializer(SignatureInput):
     """What signing needs: the password again, and the meaning in words."""
 
-    password = serializers.CharField(max_length=500, trim_whitespace=False)
-    meaning = serializers.CharField(max_length=300)
-    otp = serializers.CharField(max_length=40, required=False, allow_blank=True, default="")
 
-
-class ReasonSerializer(serializers.Serializer):
-    reason = serializers.CharField(max_length=1000)
+class ReasonSerializer(ReasonInput):
+    """Why it is done."""
 
 
 class FeatureSetSerializer(serializers.ModelSerializer):

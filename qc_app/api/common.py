@@ -58,7 +58,7 @@ class SignatureInput(serializers.Serializer):
     """The password again, the one-time code where it is switched on, and what the signature means."""
 
     password = serializers.CharField(write_only=True, max_length=500, trim_whitespace=False)
-    otp = serializers.CharField(write_only=True, required=False, allow_blank=True, default="", max_length=20)
+    otp = serializers.CharField(write_only=True, required=False, allow_blank=True, default="", max_length=40)
     meaning = serializers.CharField(max_length=300)
 
 
