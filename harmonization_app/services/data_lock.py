@@ -57,6 +57,7 @@ def checklist(trial: Trial) -> list[ChecklistItem]:
         ("queries_closed", "No query is open", True, _open_queries),
         ("jobs_finished", "No job of the trial is under way", True, _unfinished_jobs),
         ("no_drafts", "No protocol, QC profile or plan is a draft", True, _drafts),
+        ("no_tried_drafts", "No plan that runs were made with is a draft still", False, _tried_drafts),
         ("quarantine_decided", "No quarantined file waits for a decision", False, _held_files),
     ]
     items = [
@@ -119,10 +120,18 @@ def _unfinished_jobs(trial: Trial) -> int:
 
 
 def _drafts(trial: Trial) -> int:
-    return sum(
-        model.objects.filter(trial=trial, state=VersionState.DRAFT).count()
-        for model in (Protocol, QCProfile, HarmonizationPlan)
+    """Count the drafts that can still be locked or discarded."""
+    versions = sum(
+        model.objects.filter(trial=trial, state=VersionState.DRAFT).count() for model in (Protocol, QCProfile)
     )
+    plans = HarmonizationPlan.objects.filter(trial=trial, state=VersionState.DRAFT)
+    return versions + plans.exclude(pk__in=plans.filter(runs__isnull=False)).count()
+
+
+def _tried_drafts(trial: Trial) -> int:
+    """Count the candidates that exploratory runs name: their record, which nobody should have to lock."""
+    plans = HarmonizationPlan.objects.filter(trial=trial, state=VersionState.DRAFT, runs__isnull=False)
+    return plans.distinct().count()
 
 
 def _held_files(trial: Trial) -> int:

@@ -11,6 +11,7 @@ from rest_framework.test import APIClient
 
 from harmonization_app.models import HarmonizationPlan, HarmonizationRun
 from harmonization_app.services import run_execution
+from harmonization_app.services.data_lock import checklist
 from hub.core.audit.models import AuditEvent
 from hub.core.models import Job
 from sites_app.models import Role
@@ -181,6 +182,27 @@ def test_neither_a_locked_plan_nor_the_draft_of_a_run_is_discarded_or_changed(
     assert [answer.status_code for answer in answers] == [409, 409, 409]
     assert "record" in answers[0].json()["detail"]
     assert HarmonizationPlan.objects.count() == 2
+
+
+def test_a_draft_that_was_tried_does_not_keep_the_data_from_being_locked(trial, features, api) -> None:
+    tried, forgotten = saved(api, trial, sensitivity=[]), saved(api, trial, name="second")
+
+    def conditions():
+        return {
+            item.code: (item.count, item.blocking)
+            for item in checklist(trial)
+            if item.code in ("no_drafts", "no_tried_drafts")
+        }
+
+    assert conditions() == {"no_drafts": (2, True), "no_tried_drafts": (0, False)}
+    for _ in range(2):
+        assert (
+            post(api, "harmonization-runs/", {"feature_set": str(features.pk), "plan": tried}).status_code
+            == 202
+        )
+    assert conditions() == {"no_drafts": (1, True), "no_tried_drafts": (1, False)}
+    assert api.delete(f"{API}/harmonization-plans/{forgotten}/").status_code == 204
+    assert conditions() == {"no_drafts": (0, True), "no_tried_drafts": (1, False)}
 
 
 def test_a_repeated_request_for_a_rerun_starts_one(finished_run, api) -> None:

@@ -160,6 +160,21 @@ def test_a_query_from_question_to_close(world):
     assert monitor.post(f"{API}/queries/", foreign, format="json").status_code == 404
 
 
+def test_an_answer_sent_again_under_its_key_is_the_same_answer(world):
+    world.check(RepetitionTime=2400.0)
+    path = f"{API}/queries/{Query.objects.get().pk}/answer/"
+    site = client_for(world, Role.SITE_COORDINATOR, world.visit.site)
+
+    answers = [
+        site.post(path, {"text": "Repeated."}, format="json", headers={"Idempotency-Key": "once"})
+        for _ in range(2)
+    ]
+
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[1]["Idempotency-Replayed"] == "true"
+    assert [len(answer.json()["messages"]) for answer in answers] == [1, 1]
+
+
 def test_a_sponsor_does_not_see_who_wrote(world):
     world.check(RepetitionTime=2400.0)
     query = Query.objects.get()

@@ -166,6 +166,17 @@ def test_an_empty_submission_fails_with_its_reason(receiving):
 
 
 @pytest.mark.django_db(transaction=True)
+def test_completing_again_under_its_key_is_the_same_answer(receiving):
+    submission = receiving.open()
+    path = f"/api/v1/submissions/{submission}/complete/"
+
+    answers = [receiving.client.post(path, headers={"Idempotency-Key": "once"}) for _ in range(2)]
+
+    assert [answer.status_code for answer in answers] == [202, 202]
+    assert answers[0].json() == answers[1].json()
+    assert receiving.client.post(path).status_code == 409
+
+
 def test_cancelling_takes_back_what_was_processed(receiving):
     series = simulate_mr(slices=3, rows=16, columns=16)
     submission = receiving.open()
