@@ -116,6 +116,17 @@ class RunState(models.TextChoices):
     CANCELLED = "cancelled", "cancelled"
 
 
+# A run begins again where its worker died.
+RUN_TRANSITIONS: dict[str, frozenset[str]] = {
+    "queued": frozenset({"running", "failed", "cancelled"}),
+    "running": frozenset({"running", "refused", "succeeded", "failed", "cancelled"}),
+    "refused": frozenset(),
+    "succeeded": frozenset(),
+    "failed": frozenset(),
+    "cancelled": frozenset(),
+}
+
+
 class HarmonizationRun(models.Model):
     """One run: primary under a locked plan before data lock, exploratory otherwise; never changed once final.
 
@@ -271,8 +282,8 @@ class HarmonizationRun(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.kind} run {self.created_at:%Y-%m-%d %H:%M}"
+        return f"{self.kind} run {self.created_at:%Y-%m-%d %H:%M}" if self.created_at else f"{self.kind} run"
 
     @property
     def is_final(self) -> bool:
-        return self.state not in {RunState.QUEUED, RunState.RUNNING}
+        return not RUN_TRANSITIONS[self.state]

@@ -22,7 +22,7 @@ from harmonization_app.permissions import require_analyst
 from harmonization_app.plan_document import PlanDocument, parse_plan
 from harmonization_app.services.algorithm import register_algorithms
 from harmonization_app.services.run_memory import estimate_memory, require_memory
-from harmonization_app.services.run_state import FINAL, finish_run
+from harmonization_app.services.run_state import finish_run
 from hub.core.audit.services import record
 from hub.core.errors import Conflict, InvalidInput
 from hub.core.jobs.models import Job
@@ -220,9 +220,9 @@ def cancel_run(*, actor: Any, run: HarmonizationRun) -> HarmonizationRun:
         if job is not None and not job.is_final:
             cancel(row=job)
         finish_run(run, RunState.CANCELLED, CANCELLED, {})
-        before = run.state
+        before, over = run.state, run.is_final
         run.refresh_from_db()
-        if before in FINAL or run.state != RunState.CANCELLED:
+        if over or run.state != RunState.CANCELLED:
             raise Conflict(f"This run is {run.state} already; there is nothing to cancel.")
         record(actor=actor, action="harmonization_run.cancel_requested", obj=run, old={"state": before})
     return run

@@ -9,12 +9,13 @@ from django.db import transaction
 from django.utils import timezone
 
 from harmonization_app.models import HarmonizationRun, RunState
+from harmonization_app.models.plan import RUN_TRANSITIONS
 from harmonization_app.services.run_output import plain_json
 from hub.core.audit.services import record
 from hub.core.canonical import digest
+from hub.core.errors import Conflict
 from sites_app.models import LockState, Trial
 
-FINAL = (RunState.REFUSED, RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED)
 OVERTAKEN = "The data were locked before this run ended. Start an exploratory run instead."
 
 
@@ -22,7 +23,7 @@ def begin_run(run_id: str) -> bool:
     """Mark a run as running; False where it has ended, also just now because the data lock overtook it."""
     with transaction.atomic():
         row = HarmonizationRun.objects.select_for_update(no_key=True).get(pk=run_id)
-        if row.state in FINAL:
+        if row.is_final:
             return False
         if _overtaken(row):
             finish_run(row, RunState.FAILED, OVERTAKEN, {})
@@ -49,10 +50,13 @@ def _overtaken(row: HarmonizationRun) -> bool:
 
 
 def finish_run(row: HarmonizationRun, state: str, reason: str, changes: dict[str, Any]) -> None:
-    """Give a run its final state, once; a primary run that the data lock overtook becomes a failed exploratory one."""
+    """Give a run its final state, once; a primary run that the data lock overtook becomes a failed exploratory one.
+
+    Raises Conflict for a state that does not follow from the present one.
+    """
     with transaction.atomic():
         locked = HarmonizationRun.objects.select_for_update(no_key=True).get(pk=row.pk)
-        if locked.state in FINAL:
+        if locked.is_final:
             return
         before = {"state": locked.state, "kind": locked.kind}
         if _overtaken(locked):
@@ -61,6 +65,8 @@ def finish_run(row: HarmonizationRun, state: str, reason: str, changes: dict[str
             state, reason, changes = RunState.FAILED, OVERTAKEN, {}
         for name, value in changes.items():
             setattr(locked, name, plain_json(value))
+        if state not in RUN_TRANSITIONS[locked.state]:
+            raise Conflict(f"This run is {locked.state}; it cannot become {state}.")
         locked.state, locked.reason, locked.finished_at = state, reason[:2000], timezone.now()
         locked.save()
         _record_end(locked, before, reason)
@@ -97,5 +103,5 @@ def follow_cancelled_job(arguments: dict[str, Any], reason: str) -> None:
 
 def _follow_job(arguments: dict[str, Any], state: str, reason: str) -> None:
     row = HarmonizationRun.objects.filter(pk=arguments["run_id"]).first()
-    if row is not None and row.state not in FINAL:
+    if row is not None:
         finish_run(row, state, reason, {})

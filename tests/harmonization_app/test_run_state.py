@@ -9,10 +9,11 @@ from django.db import IntegrityError, transaction
 from harmonization_cases import job_context, lock_plan, locked_trial, plan_document
 
 from harmonization_app.models import HarmonizationRun, RunState
+from harmonization_app.models.plan import RUN_TRANSITIONS
 from harmonization_app.services import plan as plan_services
 from harmonization_app.services import run as run_services
 from harmonization_app.services import run_execution
-from harmonization_app.services.run_state import FINAL, begin_run, finish_run
+from harmonization_app.services.run_state import begin_run, finish_run
 from hub.core.audit.models import AuditEvent
 from hub.core.errors import Conflict, NotAllowed
 from hub.core.models import Job
@@ -20,6 +21,8 @@ from tests.factories.harmonization_app import RunFactory
 from tests.factories.sites_app import MembershipFactory
 
 pytestmark = pytest.mark.django_db
+
+FINAL = [state for state, following in RUN_TRANSITIONS.items() if not following]
 
 
 def events_of(run):
@@ -46,6 +49,22 @@ def test_every_change_of_state_is_recorded_with_the_state_before():
         ("running", "running", "running"),
         ("failed", "running", "failed"),
     ]
+
+
+@pytest.mark.parametrize("before", RUN_TRANSITIONS)
+@pytest.mark.parametrize("after", sorted(set(RunState.values) - {"queued", "running"}))
+def test_every_state_by_every_end(before, after):
+    run = RunFactory(state=before)
+
+    if RUN_TRANSITIONS[before] and after not in RUN_TRANSITIONS[before]:
+        with pytest.raises(Conflict, match=f"is {before}; it cannot become {after}"):
+            finish_run(run, after, "why", {})
+    else:
+        finish_run(run, after, "why", {})
+
+    run.refresh_from_db()
+    assert run.state == (after if after in RUN_TRANSITIONS[before] else before)
+    assert len(events_of(run)) == (after in RUN_TRANSITIONS[before])
 
 
 @pytest.mark.parametrize("state", FINAL)
