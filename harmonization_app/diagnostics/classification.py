@@ -28,7 +28,7 @@ PENALTIES = (0.01, 0.1, 1.0, 10.0)
 
 @dataclass(frozen=True, slots=True)
 class Classification:
-    """Balanced accuracy, that of permuted labels (mean and 95th percentile), and p; `reason` where there is none."""
+    """Balanced accuracy, that of chance labels (mean and 95th percentile), and p; `reason` where there is none."""
 
     evaluable: bool
     reason: str

@@ -155,7 +155,7 @@ _MEASURES: tuple[tuple[str, bool, str, Callable[[Diagnostics], Any]], ...] = (
         _at("held_out", "classification", "after", "accuracy"),
     ),
     (
-        "Accuracy of permuted labels",
+        "Accuracy of labels drawn by chance",
         True,
         "what chance gives",
         _at("held_out", "classification", "after", "chance"),

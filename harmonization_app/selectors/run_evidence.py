@@ -198,7 +198,11 @@ def _classified(title: str, held_out: bool, document: Diagnostics) -> Stage | No
     if not found or not found.get("after"):
         return None
     before, after = found.get("before") or {}, found["after"]
-    note = after.get("reason", "") if not after.get("evaluable") else "chance from permuted labels"
+    note = (
+        after.get("reason", "")
+        if not after.get("evaluable")
+        else "chance from labels drawn given the covariates"
+    )
     return Stage(
         title,
         held_out,

@@ -10,6 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 
+from harmonization_app.diagnostics.blinding import arm_like_names
 from harmonization_app.diagnostics.csv_reading import read_header
 from harmonization_app.diagnostics.feature_matrix import open_matrix
 from harmonization_app.diagnostics.feature_table import (
@@ -79,10 +80,10 @@ def refuse_arms(trial: Trial, metadata: Mapping[str, Sequence[str]], features: C
     Features are judged by their names alone: a number may well be equal to an arm's code.
     """
     arms = {code.lower() for code in Arm.objects.filter(trial=trial).values_list("code", flat=True)}
+    named = set(arm_like_names((*features, *metadata), ARM_NAMES))
     for column, values in {**dict.fromkeys(features, ()), **metadata}.items():
         found = {value.lower() for value in values if value}
-        named = column.lower().replace("-", "_").replace(" ", "_") in ARM_NAMES
-        if named or (len(found) > 1 and found <= arms):
+        if column in named or (len(found) > 1 and found <= arms):
             raise InvalidInput(
                 f"The column {column} tells the treatment arm. Harmonization before data lock is blinded, and"
                 " blinded roles read feature sets: leave the column out.",
@@ -119,20 +120,7 @@ def build_from_metrics(
     require_open(trial)
     if not metrics:
         raise InvalidInput("Name at least one metric.")
-    rows = (
-        MetricValue.objects.filter(trial=trial, name__in=metrics, expected_key=expected_key)
-        .select_related("series__subject", "series__visit__definition", "series__scanner", "series__site")
-        .select_related("series__scanner_epoch")
-        .order_by("series__received_at")
-    )
-    cells: dict[tuple[str, str], dict[str, str]] = {}
-    units: dict[str, str] = {}
-    for value in rows:
-        key = (value.series.subject.code, value.series.visit.definition.code)
-        # A later series of the same visit replaces an earlier one: it answers a re-scan request.
-        cells.setdefault(key, {}).update(_describe(value.series))
-        cells[key][value.name] = "" if value.value is None else f"{value.value:.17g}"
-        units[value.name] = value.unit or "1"
+    cells, units = _measured(trial, metrics, expected_key)
     absent = [metric for metric in metrics if metric not in units]
     if absent:
         raise InvalidInput(f"No series of {expected_key} has the metric {', '.join(absent)}.")
@@ -152,6 +140,27 @@ def build_from_metrics(
         origin=FeatureSet.Origin.QC_METRICS,
         provenance={"metrics": metrics, "expected_key": expected_key},
     )
+
+
+def _measured(
+    trial: Trial, metrics: Sequence[str], expected_key: str
+) -> tuple[dict[tuple[str, str], dict[str, str]], dict[str, str]]:
+    """Return the cells of each subject's visit by column, and the unit of each metric that was found."""
+    rows = (
+        MetricValue.objects.filter(trial=trial, name__in=metrics, expected_key=expected_key)
+        .select_related("series__subject", "series__visit__definition", "series__scanner", "series__site")
+        .select_related("series__scanner_epoch")
+        .order_by("series__received_at")
+    )
+    cells: dict[tuple[str, str], dict[str, str]] = {}
+    units: dict[str, str] = {}
+    for value in rows:
+        key = (value.series.subject.code, value.series.visit.definition.code)
+        # A later series of the same visit replaces an earlier one: it answers a re-scan request.
+        cells.setdefault(key, {}).update(_describe(value.series))
+        cells[key][value.name] = "" if value.value is None else f"{value.value:.17g}"
+        units[value.name] = value.unit or "1"
+    return cells, units
 
 
 def _describe(series: Any) -> dict[str, str]:

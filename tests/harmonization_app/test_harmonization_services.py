@@ -65,7 +65,10 @@ def test_a_coordinator_may_not_import_features(trial, people):
         )
 
 
-@pytest.mark.parametrize(("column", "cells"), [("treatment_arm", ("x", "y")), ("cohort", ("A", "B"))])
+@pytest.mark.parametrize(
+    ("column", "cells"),
+    [("treatment_arm", ("x", "y")), ("Treatment group", ("x", "y")), ("cohort", ("A", "B"))],
+)
 def test_a_column_that_tells_the_treatment_arm_is_refused(trial, people, column, cells):
     lines = as_csv().splitlines()
     content = "\n".join(
