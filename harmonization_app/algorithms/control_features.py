@@ -1,10 +1,12 @@
 """Removal of unwanted variation that control features show: RAVEL's idea on derived features.
 
 Source: Fortin et al., NeuroImage 132:198 (2016). Features that biology does not change (cerebrospinal fluid, a
-phantom's inset, air) are standardized; their first principal components are the unwanted factors of each scan, and
-what of every other feature follows them, beside the plan's covariates, is taken off. In simulation (200 scans, 6
-controls, one factor that explains half of each feature's variance) the mean square of what is left of the factor is
-below 2 % of what was planted.
+phantom's inset, air) are standardized; their first principal components are the unwanted factors of each scan, and what
+of every other feature follows them, beside the plan's covariates, is taken off. Unlike the published program (git
+0e28c87), which decomposes uncentred intensities and regresses without an intercept, the controls are centred and
+standardized: levels of derived features differ far more than scans do and would be all it saw. In simulation (200
+scans, 6 controls, one factor that explains half of each feature's variance) the mean square of what is left of the
+factor is below 2 % of what was planted.
 
 Limits: works on scans and not on batches, so a batch effect that the controls do not show stays; where controls follow
 disease (atrophy enlarges CSF), the disease's effect is removed unless it is a covariate; the original works on

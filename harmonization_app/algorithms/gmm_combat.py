@@ -2,12 +2,13 @@
 
 Source: Horng et al., Sci Rep 12:4493 (2022). A mixture of two normal distributions is fitted to every feature; the
 feature best described so (by AIC), with a share of the scans in each component, divides the scans in two. With
-`grouping` "batch" (published as +GMM) that division is a further batch variable, corrected before the known one;
-with "protect" (-GMM) it is a covariate whose effect is preserved. Unlike the published program, AIC is taken on
-standardized features (otherwise the feature with the smallest unit wins) and nothing is random; a new scan is assigned
-by the frozen mixture. In 20 simulations (4 sites of 40 scans, 20 features, a hidden shift of 4 SD in half of them)
-97 % of the scans are assigned rightly in the median (2.3 % lie beyond the middle of two such components), and of the
-hidden shift 11 % remain with "batch", 99 % with "protect".
+`grouping` "batch" (published as +GMM) that division is a further batch variable, corrected before the known one; with
+"protect" (-GMM) it is a covariate whose effect is preserved. Unlike the published program, AIC is taken on standardized
+features (otherwise the feature with the smallest unit wins) and nothing is random; a new scan is assigned by the frozen
+mixture. On 84 simulated features of two modes every scan is put as by scikit-learn's GaussianMixture run to
+convergence, with its AIC within 1.1e-5. In 20 simulations (4 sites of 40 scans, 20 features, a hidden shift of 4 SD in
+half of them) 97 % of the scans are assigned rightly in the median (2.3 % lie beyond the middle of two such components),
+and of the hidden shift 11 % remain with "batch", 99 % with "protect".
 
 Limits: a division found in the outcome is corrected in, or kept in, that same outcome, and the division may be biology.
 A planned `feature` keeps at least the choice of the feature out of the data; the gate warns where none is planned.

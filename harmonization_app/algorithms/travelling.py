@@ -3,7 +3,8 @@
 Source: Yamashita et al., PLoS Biol 17:e3000042 (2019). Values of travelling subjects are their subject's level plus
 their batch's effect; both are found by least squares from those scans alone, and the batch's effect is taken off
 every scan. In simulation (5 scanners, 9 travelling subjects, shift SD 0.3, noise SD 0.1) effects are recovered with a
-root mean square error of 0.030, which is their sampling error.
+root mean square error of 0.030, which is their sampling error. Where subjects missed scanners the effects are those of
+R's lm(y ~ subject + scanner) with sum contrasts within 1e-15 SD.
 
 Limits: the mean is corrected, not the scale; effects that depend on the subject (age, disease, size) are taken as
 those of the travelling subjects; a batch without a travelling subject cannot be corrected.

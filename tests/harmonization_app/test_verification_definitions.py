@@ -280,3 +280,11 @@ def test_one_value_in_all_observed_scans_of_a_batch_keeps_its_scale() -> None:
     assert result.model.arrays["delta_star"][1, 3] == 1.0
     assert np.nanstd(result.values[sites == "B", 3]) < 1e-12
     assert result.facts["missing_cells"] == 2
+
+
+def test_two_sites_are_enough_for_federated_combat() -> None:
+    dataset = _three_sites().select(range(60))
+
+    values = [ALGORITHMS[name].harmonize(dataset, PAIRS).values for name in ("dcombat", "combat")]
+
+    assert max_difference_sd(*values, dataset.values) < 1e-12
