@@ -46,6 +46,7 @@ SHARED_MODULES: tuple[str, ...] = (
     "harmonization_app.diagnostics.gate_batches",
     "harmonization_app.diagnostics.gate_counts",
     "harmonization_app.diagnostics.gate_covariates",
+    "harmonization_app.diagnostics.gate_labels",
     "harmonization_app.diagnostics.gate_products",
     "harmonization_app.diagnostics.gate_residuals",
     "harmonization_app.diagnostics.gate_slopes",
