@@ -288,3 +288,14 @@ def test_two_sites_are_enough_for_federated_combat() -> None:
     values = [ALGORITHMS[name].harmonize(dataset, PAIRS).values for name in ("dcombat", "combat")]
 
     assert max_difference_sd(*values, dataset.values) < 1e-12
+
+
+def test_an_added_batch_with_one_value_among_missing_ones_is_refused() -> None:
+    dataset = _three_sites()
+    plan = Specification(covariates=PAIRS.covariates)
+    model = ALGORITHMS["combat"].fit(dataset.select(range(60)), plan)
+    values = dataset.values.copy()
+    values[60:, 7], values[65, 7] = 2.7, np.nan
+
+    with pytest.raises(HarmonizationRefused, match="region_7"):
+        add_batch(model, dataset.with_values(values).select(range(60, 90)))
