@@ -7,7 +7,9 @@ batches it is ComBat with a reference batch.
 Limits: the covariates' effects must be alike in both batches of a pair; a small reference batch makes every pair
 uncertain; the corrected values carry the reference's own peculiarities. No published numbers were available to
 compare with; on a simulated table (180 scans, 4 sites, 50 features) it equals `ComBat` of the R package sva 3.46 with
-`ref.batch`, run on one pair of batches at a time, within 5e-14 feature SD.
+`ref.batch`, run on one pair of batches at a time, within 5e-14 feature SD. In 20 simulations (4 sites of 60 scans, 40
+features, shifts of one noise SD, scales of 0.2 in log SD) 2.7 % of the mean square of what was planted against the
+reference are left in the median.
 """
 
 from __future__ import annotations

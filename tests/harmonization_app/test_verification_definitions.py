@@ -23,6 +23,8 @@ from harmonization_app.algorithms.verification import max_difference_sd
 SCANS, FEATURES, CONTROLS = 90, 40, 8
 NAMES = tuple(f"region_{i}" for i in range(FEATURES))
 CONTROL_NAMES = tuple(f"csf_{i}" for i in range(CONTROLS))
+# Part of the mean square of what was planted that pairwise leaves: the error of means and SDs of 60 scans.
+PAIRWISE_LEFT = 0.027
 GROUPING = {"feature": None, "minimum_share": 0.25, "minimum_gain": 10.0}
 
 
@@ -299,3 +301,27 @@ def test_an_added_batch_with_one_value_among_missing_ones_is_refused() -> None:
 
     with pytest.raises(HarmonizationRefused, match="region_7"):
         add_batch(model, dataset.with_values(values).select(range(60, 90)))
+
+
+def test_pairwise_brings_planted_sites_to_the_reference() -> None:
+    left = []
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        site, age = np.repeat(np.arange(4), 60), random.uniform(40, 80, 240)
+        shift, scale = random.normal(0, 1, (4, 40)), np.exp(random.normal(0, 0.2, (4, 40)))
+        noise = random.normal(0, 1, (240, 40))
+        true = 10 - 0.03 * (age - 60)[:, None] + shift[0] + noise * scale[0]
+        measured = 10 - 0.03 * (age - 60)[:, None] + shift[site] + noise * scale[site]
+        dataset = Dataset(
+            measured,
+            NAMES,
+            tuple(f"r{i}" for i in range(240)),
+            tuple("ABCD"[i] for i in site),
+            {"age": tuple(age.tolist())},
+        )
+        moved = site > 0
+        result = ALGORITHMS["pairwise"].harmonize(dataset, PAIRS).values
+        left.append(np.mean((result - true)[moved] ** 2) / np.mean((measured - true)[moved] ** 2))
+
+    assert np.median(left) == pytest.approx(PAIRWISE_LEFT, rel=0.05)
+    assert max(left) < 1.5 * PAIRWISE_LEFT
