@@ -127,7 +127,7 @@ def _travelling(travelling: TravellingSubjects | None) -> list[Evidence]:
     sentence = (
         f"In {travelling.subjects} subjects scanned in several batches, batch varied {before:.1f} times as much as "
         f"error before and {after:.1f} times after, in the median feature; {expected:.1f} is to be expected of batches "
-        f"that do not differ. {_verdict(before, after, expected)}"
+        f"that do not differ. {_verdict(before, after, expected, travelling.upper_ratio)}"
     )
     label = travelling.note if travelling.held_out else IN_SAMPLE_LABEL
     figure = "mean square of batch over that of error, median feature"

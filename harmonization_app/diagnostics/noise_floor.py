@@ -46,16 +46,27 @@ def noise_upper(
     subjects: IntArray | None,
     random: np.random.Generator,
 ) -> float | None:
-    """Return the 95th percentile of the median partial eta squared of complete `values` without a batch effect.
-
-    Residuals of each subject (scan) are turned by one random sign over all features, which keeps how features and the
-    scans of a subject go together (wild cluster bootstrap: Cameron, Gelbach, Miller, Rev Econ Stat 90:414 (2008)).
-    """
+    """Return the 95th percentile of the median partial eta squared of complete `values` without a batch effect."""
     if not values.shape[1]:
         return None
-    full, reduced = _bases(codes, covariates)
-    residuals = values - full @ (full.T @ values)
     clusters = np.arange(len(codes)) if subjects is None else subjects
+    return upper_share(*_bases(codes, covariates), values, clusters, random)
+
+
+def upper_share(
+    full: FloatArray,
+    reduced: FloatArray,
+    values: FloatArray,
+    clusters: IntArray,
+    random: np.random.Generator,
+) -> float:
+    """Return the 95th percentile of the median share that `full` explains of what `reduced` leaves, by chance alone.
+
+    Both are orthonormal bases. Residuals of each cluster (subject or scan) are turned by one random sign over all
+    features, which keeps how features and the scans of a subject go together (wild cluster bootstrap: Cameron, Gelbach,
+    Miller, Rev Econ Stat 90:414 (2008)).
+    """
+    residuals = values - full @ (full.T @ values)
     drawn = []
     for _ in range(DRAWS):
         turned = residuals * random.choice([-1.0, 1.0], int(clusters.max()) + 1)[clusters, None]

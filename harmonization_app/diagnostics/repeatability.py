@@ -7,7 +7,7 @@ subject and batch by least squares, unbalanced tables included: ICC(2,1) is the 
 that of subjects, batches and error (Shrout and Fleiss, Psychol Bull 86:420 (1979), by variance components);
 repeatability coefficient 2.77 within-subject SD across batches (Raunig et al., SMMR 24:27 (2015)), in SD of the
 feature; batch_ratio the mean square of batch over that of error. Where batches do not differ it follows F: its median,
-`expected_ratio`, is below 1, with two batches about a half.
+`expected_ratio`, is below 1, with two batches about a half; `upper_ratio` is reached by chance in one of 20 tables.
 
 Where the method can correct scans it was not fitted on, it is fitted on the other subjects alone: then this evidence is
 held-out.
@@ -27,6 +27,7 @@ from harmonization_app.algorithms.base import Algorithm, Dataset, FloatArray, Ha
 from harmonization_app.algorithms.design import as_numbers, batch_codes
 from harmonization_app.algorithms.specification import Specification
 from harmonization_app.diagnostics.heldout import relaxed_for_parts
+from harmonization_app.diagnostics.noise_floor import upper_share
 from harmonization_app.diagnostics.scope import median
 from harmonization_app.diagnostics.subjects import Subjects, repeated_subjects
 
@@ -80,6 +81,7 @@ class TravellingSubjects:
     before: Agreement | None = None
     after: Agreement | None = None
     expected_ratio: float | None = None
+    upper_ratio: float | None = None
     pairs: tuple[BatchPair, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -123,8 +125,8 @@ def measure_travelling(
     if first is None or second is None:
         return TravellingSubjects(False, "Too few scans for as many subjects and batches.", *counts)
     pairs = _pairs(before / spread, values / spread, own, codes[rows], batches)
-    expected = _expected_ratio(own, codes[rows])
-    return TravellingSubjects(True, "", *counts, held_out, note, first, second, expected, pairs)
+    yardstick = _ratios_of_chance(before, own, codes[rows], specification.seed)
+    return TravellingSubjects(True, "", *counts, held_out, note, first, second, *yardstick, pairs)
 
 
 def _travelling_rows(
@@ -190,21 +192,31 @@ def _agreement(
     )
 
 
-def _expected_ratio(subjects: IntArray, codes: IntArray) -> float:
-    """Return the median of batch_ratio over features whose batches do not differ: that of F."""
+def _ratios_of_chance(
+    values: FloatArray, subjects: IntArray, codes: IntArray, seed: int
+) -> tuple[float, float]:
+    """Return the median of batch_ratio over features whose batches do not differ, that of F, and its limit by chance.
+
+    The limit is reached in one of 20 tables at most, allowing for features that go together.
+    """
     people = np.eye(int(subjects.max()) + 1)[subjects]
-    batches = np.eye(int(codes.max()) + 1)[codes]
-    nothing = np.empty((len(codes), 0))
-    free = _left(np.hstack([people, batches]), nothing)[1]
-    return float(stats.f.median(_left(people, nothing)[1] - free, free))
+    full, reduced = _basis(np.hstack([people, np.eye(int(codes.max()) + 1)[codes]])), _basis(people)
+    batches, free = full.shape[1] - reduced.shape[1], len(values) - full.shape[1]
+    share = upper_share(full, reduced, values, subjects, np.random.default_rng(seed))
+    return float(stats.f.median(batches, free)), share / (1 - share) * free / batches
 
 
 def _left(design: FloatArray, values: FloatArray) -> tuple[FloatArray, int]:
     """Return the residual squares by feature and their degrees of freedom."""
-    left, singular, _ = np.linalg.svd(design, full_matrices=False)
-    basis = left[:, singular > 1e-9 * singular[0]]
+    basis = _basis(design)
     residuals = values - basis @ (basis.T @ values)
     return np.einsum("sf,sf->f", residuals, residuals), len(values) - basis.shape[1]
+
+
+def _basis(design: FloatArray) -> FloatArray:
+    """Return an orthonormal basis of the columns."""
+    left, singular, _ = np.linalg.svd(design, full_matrices=False)
+    return np.asarray(left[:, singular > 1e-9 * singular[0]])
 
 
 def _mean_size(groups: IntArray, others: IntArray) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.covariance import ledoit_wolf
 
 from harmonization_app.algorithms.base import Dataset
@@ -23,6 +24,7 @@ from harmonization_app.diagnostics.gate_covariates import _inflation
 from harmonization_app.diagnostics.headline import _verdict, headline
 from harmonization_app.diagnostics.heldout import evaluate_held_out
 from harmonization_app.diagnostics.relabelling import Relabelling
+from harmonization_app.diagnostics.repeatability import _agreement, _ratios_of_chance
 from harmonization_app.diagnostics.stability import SpikeIn, Stability
 
 PLAN = Specification(covariates=(Covariate("age", "continuous"),), overlap=OverlapPolicy(0.5, 0.0))
@@ -196,3 +198,24 @@ def test_bhattacharyya_distance_is_expected_larger_where_ages_lie_apart() -> Non
 
     assert np.median(ratios) == pytest.approx(1.0, abs=0.25)
     assert np.mean(expected) > 1.25 * 1.386294 / 8 * (1 / 40 + 1 / 40)
+
+
+@pytest.mark.parametrize("alike", [0.0, 0.8])
+def test_travelling_subjects_whose_batches_do_not_differ_seldom_exceed_chance(alike) -> None:
+    exceeded, ratios = 0, []
+    person, batch = np.repeat(np.arange(6), 2), np.tile(np.arange(2), 6)
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        error = np.sqrt(1 - alike) * random.normal(size=(12, 40)) + np.sqrt(alike) * random.normal(
+            size=(12, 1)
+        )
+        values = random.normal(size=(6, 40))[person] + 0.4 * error
+        ratio = _agreement(values, person, batch, values.std(axis=0)).batch_ratio
+        expected, upper = _ratios_of_chance(values, person, batch, seed)
+        exceeded += ratio > upper
+        ratios.append(ratio)
+
+    assert expected == pytest.approx(stats.f.median(1, 5))
+    assert exceeded <= 5
+    if not alike:
+        assert np.mean(ratios) == pytest.approx(expected, rel=0.15)
