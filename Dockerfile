@@ -15,7 +15,7 @@ COPY . .
 COPY --from=assets /assets/node_modules ./node_modules
 RUN python -c "from pathlib import Path; from hub.launcher.assets import copy_vendor_files; copy_vendor_files(Path.cwd())" \
     && DJANGO_SETTINGS_MODULE=hub.settings.development /venv/bin/python manage.py collectstatic \
-        --no-input --verbosity=0 --ignore="hx-sse-*" --ignore="hx-ws-*" \
+        --no-input --verbosity=0 --ignore="hx-sse-*" --ignore="hx-ws-*" --ignore=redoc \
     && rm -rf node_modules
 
 FROM python:3.11.13-slim-bookworm

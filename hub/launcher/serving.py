@@ -13,8 +13,9 @@ from hub.launcher.hub_processes import await_ready, hub_processes
 from hub.launcher.layout import Layout
 from hub.launcher.services import Services, require_unused, running_services
 
-# Type comments in these htmx extensions look like imports of a missing file to the hashing static storage.
-UNUSED_STATIC = ("--ignore=hx-sse-*", "--ignore=hx-ws-*")
+# Type comments in these htmx extensions look like imports of a missing file to the hashing static storage; of the
+# two viewers of the API's document the hub has one.
+UNUSED_STATIC = ("--ignore=hx-sse-*", "--ignore=hx-ws-*", "--ignore=redoc")
 APPS = ("hub/core", "sites_app", "qc_app", "harmonization_app")
 
 
@@ -43,6 +44,11 @@ def require_free_port(port: int) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
+        except PermissionError as error:
+            raise LauncherError(
+                f"Port {port} is kept for the administrator of this machine. Choose one from 1024 on, for example "
+                "PORT=8001."
+            ) from error
         except OSError as error:
             raise LauncherError(
                 f"Port {port} of this machine cannot be used ({error.strerror}). Another program may be serving "

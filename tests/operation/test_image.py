@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from hub.launcher.assets import VENDOR_FILES
+from hub.launcher.serving import UNUSED_STATIC
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -31,7 +32,10 @@ def test_the_image_runs_unprivileged_with_production_settings() -> None:
 
 
 def test_static_files_are_gathered_while_the_image_is_built() -> None:
-    assert "collectstatic" in DOCKERFILE.rpartition("\nFROM ")[0]
+    build = DOCKERFILE.rpartition("\nFROM ")[0].replace('"', "")
+
+    assert "collectstatic" in build
+    assert all(option in build for option in UNUSED_STATIC)
 
 
 def test_nothing_private_enters_the_build() -> None:
