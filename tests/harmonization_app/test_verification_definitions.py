@@ -325,3 +325,22 @@ def test_pairwise_brings_planted_sites_to_the_reference() -> None:
 
     assert np.median(left) == pytest.approx(PAIRWISE_LEFT, rel=0.05)
     assert max(left) < 1.5 * PAIRWISE_LEFT
+
+
+def test_z_scores_miss_planted_means_and_spreads_by_their_sampling_error_alone() -> None:
+    scans, features = 40, 60
+    missed = []
+    for seed in range(10):
+        random = np.random.default_rng(seed)
+        site = np.repeat(np.arange(3), scans)
+        shift, scale = random.normal(0, 1, (3, features)), np.exp(random.normal(0, 0.3, (3, features)))
+        values = 5 + shift[site] + scale[site] * random.normal(0, 1, (3 * scans, features))
+        names = tuple(f"f{i}" for i in range(features))
+        rows = tuple(f"r{i}" for i in range(3 * scans))
+        dataset = Dataset(values, names, rows, tuple("ABC"[i] for i in site))
+        arrays = ALGORITHMS["z-score"].fit(dataset, Specification(eb=False)).arrays
+        means = (arrays["mean"] - 5 - shift) / (scale / np.sqrt(scans))
+        spreads = (arrays["spread"] / scale - 1) * np.sqrt(2 * scans)
+        missed.append([np.mean(means**2), np.mean(spreads**2)])
+
+    assert np.sqrt(np.mean(missed, axis=0)) == pytest.approx([1, 1], abs=0.05)
