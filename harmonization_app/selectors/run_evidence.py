@@ -199,9 +199,9 @@ def _classified(title: str, held_out: bool, document: Diagnostics) -> Stage | No
         return None
     before, after = found.get("before") or {}, found["after"]
     note = (
-        after.get("reason", "")
-        if not after.get("evaluable")
-        else "chance from labels drawn given the covariates"
+        "chance from labels drawn given the covariates"
+        if after.get("evaluable")
+        else _counted(after.get("reason", ""), held_out)
     )
     return Stage(
         title,
@@ -214,6 +214,13 @@ def _classified(title: str, held_out: bool, document: Diagnostics) -> Stage | No
     )
 
 
+def _counted(reason: str, held_out: bool) -> str:
+    """Return `reason`, for held-out figures with what counts as a scan there."""
+    if not reason or not held_out:
+        return reason
+    return f"{reason} Counted are the scans of the half not fitted; of a subject with several, one."
+
+
 def _distance(found: Diagnostics | None) -> Stage | None:
     if not found:
         return None
@@ -224,7 +231,7 @@ def _distance(found: Diagnostics | None) -> Stage | None:
         found.get("after"),
         found.get("expected"),
         found.get("p_after"),
-        found.get("reason", ""),
+        _counted(found.get("reason", ""), held_out=True),
     )
 
 
