@@ -16,6 +16,7 @@ from harmonization_cases import job_context, plan_document
 from harmonization_app.algorithms.registry import ALGORITHMS
 from harmonization_app.models import FeatureSet, HarmonizationPlan
 from harmonization_app.selectors.algorithm import NEEDS_REPEATS, capabilities_of
+from harmonization_app.selectors.run_evidence import multivariate_rows
 from harmonization_app.services import feature_set as feature_services
 from harmonization_app.services import plan as plan_services
 from harmonization_app.services import run as run_services
@@ -283,6 +284,18 @@ def test_every_figure_of_fitted_scans_is_labelled_on_page_and_report(client, tri
     assert f'data-figure-note="EXPLORATORY run {run.pk}"' in shown
     covariates = report[report.index("<h2>Effects of the covariates") :]
     assert covariates.index("IN-SAMPLE") < covariates.index("<table")
+
+
+def test_a_held_out_figure_that_was_not_evaluable_says_what_it_counts():
+    refused = {"evaluable": False, "reason": "A batch has fewer than 5 scans."}
+    stages = {"classification": {"before": refused, "after": refused}}
+
+    held_out, in_sample = multivariate_rows({"held_out": stages, **stages})
+
+    assert held_out.note == (
+        "A batch has fewer than 5 scans. Counted are the scans of the half not fitted; of a subject with several, one."
+    )
+    assert in_sample.note == "A batch has fewer than 5 scans."
 
 
 def test_a_method_says_whether_it_needs_repeated_scans():
