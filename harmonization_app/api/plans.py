@@ -36,6 +36,7 @@ from harmonization_app.permissions import readable
 from harmonization_app.services import data_lock as lock_services
 from harmonization_app.services import plan as plan_services
 from harmonization_app.services import run as run_services
+from harmonization_app.services.lock_checklist import checklist
 from harmonization_app.views.report_answer import report_answer
 from harmonization_app.views.table_answer import Answer, harmonized_answer
 from hub.core.api.views import HubViewSet
@@ -200,7 +201,7 @@ class DataLockViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, HubViewS
     @extend_schema(responses=ChecklistItemSerializer(many=True))
     @action(detail=True, pagination_class=None, filterset_fields=[])
     def checklist(self, request: Request, pk: Any = None) -> Response:
-        items = lock_services.checklist(self.get_object().trial)
+        items = checklist(self.get_object().trial)
         return Response(ChecklistItemSerializer(items, many=True).data)
 
     @extend_schema(request=None, responses=DataLockSerializer)

@@ -1,10 +1,9 @@
-"""Data lock: checklist, freeze, lock with manifest and signature. There is no unlocking."""
+"""Data lock: freeze, lock with manifest and signature. There is no unlocking."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from django.apps import apps
@@ -18,124 +17,20 @@ from harmonization_app.models import (
     FeatureSet,
     HarmonizationPlan,
     HarmonizationRun,
-    RunState,
 )
 from harmonization_app.models.data_lock import DATA_LOCK_TRANSITIONS
 from harmonization_app.permissions import require_locker
+from harmonization_app.services.lock_checklist import ChecklistItem, checklist, unfinished_submissions
 from hub.core.audit.anchor import write_anchor
 from hub.core.audit.services import merkle_root, record
 from hub.core.canonical import canonical_json, digest
 from hub.core.errors import Conflict, NotFound
-from hub.core.models import ElectronicSignature, Job
+from hub.core.models import ElectronicSignature
 from hub.core.signatures.keys import public_key, sign_bytes
 from hub.core.signatures.services import prove_identity, sign
 from hub.core.storage.blobs import get_blob, put_blob
-from qc_app.models import Deviation, Protocol, QCProfile, Query, VersionState
-from sites_app.models import Instance, LockState, QuarantinedFile, Series, SeriesState, Submission, Trial
-
-_UNFINISHED_SUBMISSIONS = ("open", "received", "processing")
-
-
-@dataclass(frozen=True)
-class ChecklistItem:
-    """One condition of the lock: `blocking` ones must be met, `count` says how many things stand open."""
-
-    code: str
-    title: str
-    met: bool
-    blocking: bool
-    count: int
-    detail: str
-
-
-def checklist(trial: Trial) -> list[ChecklistItem]:
-    """Return every condition of a data lock as it stands now."""
-    counted = [
-        ("submissions_finished", "Every submission is processed", True, _unfinished_submissions),
-        ("series_checked", "Every series is checked", True, _unchecked_series),
-        ("deviations_closed", "No deviation is open", True, _open_deviations),
-        ("queries_closed", "No query is open", True, _open_queries),
-        ("jobs_finished", "No job of the trial is under way", True, _unfinished_jobs),
-        ("no_drafts", "No protocol, QC profile or plan is a draft", True, _drafts),
-        ("no_tried_drafts", "No plan that runs were made with is a draft still", False, _tried_drafts),
-        ("quarantine_decided", "No quarantined file waits for a decision", False, _held_files),
-    ]
-    items = [
-        ChecklistItem(code, title, count == 0, blocking, count, "" if count == 0 else f"{count} left")
-        for code, title, blocking, counter in counted
-        for count in [counter(trial)]
-    ]
-    return items + [_exists(*entry, trial) for entry in _REQUIRED]
-
-
-def _exists(
-    code: str, title: str, blocking: bool, test: Callable[[Trial], bool], trial: Trial
-) -> ChecklistItem:
-    met = test(trial)
-    return ChecklistItem(code, title, met, blocking, 0 if met else 1, "" if met else "there is none")
-
-
-_REQUIRED: list[tuple[str, str, bool, Callable[[Trial], bool]]] = [
-    (
-        "protocol_locked",
-        "An acquisition protocol is locked",
-        True,
-        lambda trial: Protocol.objects.filter(trial=trial, state=VersionState.LOCKED).exists(),
-    ),
-    (
-        "qc_profile_locked",
-        "A QC profile is locked",
-        True,
-        lambda trial: QCProfile.objects.filter(trial=trial, state=VersionState.LOCKED).exists(),
-    ),
-    (
-        "primary_run",
-        "A primary harmonization run has succeeded",
-        False,
-        lambda trial: HarmonizationRun.objects.filter(
-            trial=trial, kind=HarmonizationRun.Kind.PRIMARY, state=RunState.SUCCEEDED
-        ).exists(),
-    ),
-]
-
-
-def _unfinished_submissions(trial: Trial) -> int:
-    return Submission.objects.filter(trial=trial, state__in=_UNFINISHED_SUBMISSIONS).count()
-
-
-def _unchecked_series(trial: Trial) -> int:
-    return Series.objects.filter(trial=trial).exclude(state=SeriesState.CHECKED).count()
-
-
-def _open_deviations(trial: Trial) -> int:
-    return Deviation.objects.filter(trial=trial, state__in=["open", "acknowledged"]).count()
-
-
-def _open_queries(trial: Trial) -> int:
-    return Query.objects.filter(trial=trial).exclude(state="closed").count()
-
-
-def _unfinished_jobs(trial: Trial) -> int:
-    return Job.objects.filter(scope=trial.pk, state__in=["queued", "running"]).count()
-
-
-def _drafts(trial: Trial) -> int:
-    """Count the drafts that can still be locked or discarded."""
-    versions = sum(
-        model.objects.filter(trial=trial, state=VersionState.DRAFT).count() for model in (Protocol, QCProfile)
-    )
-    plans = HarmonizationPlan.objects.filter(trial=trial, state=VersionState.DRAFT)
-    return versions + plans.exclude(pk__in=plans.filter(runs__isnull=False)).count()
-
-
-def _tried_drafts(trial: Trial) -> int:
-    """Count the candidates that exploratory runs name: their record, which nobody should have to lock."""
-    plans = HarmonizationPlan.objects.filter(trial=trial, state=VersionState.DRAFT, runs__isnull=False)
-    return plans.distinct().count()
-
-
-def _held_files(trial: Trial) -> int:
-    return QuarantinedFile.objects.filter(trial=trial, state="held").count()
+from qc_app.models import Protocol, QCProfile
+from sites_app.models import Instance, LockState, Trial
 
 
 def open_data_lock(*, actor: Any, trial: Trial) -> DataLock:
@@ -154,7 +49,7 @@ def freeze(*, actor: Any, data_lock: DataLock, reason: str = "") -> DataLock:
     with transaction.atomic():
         row, trial = _locked_rows(data_lock, DataLockState.FROZEN)
         _await_writers()
-        waiting = _unfinished_submissions(trial)
+        waiting = unfinished_submissions(trial)
         if waiting:
             raise Conflict(
                 f"{waiting} submission(s) are not finished. Wait for them, or cancel the open ones."
@@ -238,13 +133,7 @@ def lock_data(*, actor: Any, data_lock: DataLock, password: str, meaning: str, o
 
 def build_manifest(trial: Trial, items: list[ChecklistItem]) -> dict[str, Any]:
     """Return the digest of every instance, protocol, profile, plan, feature set, run and signature."""
-    instances = [
-        {"sop_instance_uid": uid, "series": str(series), "sha256": content}
-        for uid, series, content in Instance.objects.filter(trial=trial)
-        .order_by("sop_instance_uid", "id")
-        .values_list("sop_instance_uid", "series_id", "sha256")
-        .iterator(chunk_size=10_000)
-    ]
+    instances = _instances(trial)
     versions = {
         name: _versions(model, trial)
         for name, model in (
@@ -265,17 +154,7 @@ def build_manifest(trial: Trial, items: list[ChecklistItem]) -> dict[str, Any]:
             for row in FeatureSet.objects.filter(trial=trial).order_by("created_at")
         ],
         "runs": [_run(row) for row in HarmonizationRun.objects.filter(trial=trial).order_by("created_at")],
-        "signatures": [
-            {
-                "id": str(row.pk),
-                "printed_name": row.printed_name,
-                "meaning": row.meaning,
-                "signed_at": row.signed_at.isoformat(),
-                "object": f"{row.object_type} {row.object_id}",
-                "digest": row.object_digest,
-            }
-            for row in ElectronicSignature.objects.filter(scope=trial.pk).order_by("signed_at")
-        ],
+        "signatures": _signatures(trial),
         "instances_root": merkle_root(item["sha256"] for item in instances),
         "instances": instances,
     }
@@ -284,6 +163,28 @@ def build_manifest(trial: Trial, items: list[ChecklistItem]) -> dict[str, Any]:
         "public_key": public_key(),
         "hub_signature": sign_bytes(bytes.fromhex(digest(body))),
     }
+
+
+def _instances(trial: Trial) -> list[dict[str, str]]:
+    rows = Instance.objects.filter(trial=trial).order_by("sop_instance_uid", "id")
+    values = rows.values_list("sop_instance_uid", "series_id", "sha256").iterator(chunk_size=10_000)
+    return [
+        {"sop_instance_uid": uid, "series": str(series), "sha256": content} for uid, series, content in values
+    ]
+
+
+def _signatures(trial: Trial) -> list[dict[str, str]]:
+    return [
+        {
+            "id": str(row.pk),
+            "printed_name": row.printed_name,
+            "meaning": row.meaning,
+            "signed_at": row.signed_at.isoformat(),
+            "object": f"{row.object_type} {row.object_id}",
+            "digest": row.object_digest,
+        }
+        for row in ElectronicSignature.objects.filter(scope=trial.pk).order_by("signed_at")
+    ]
 
 
 def _versions(model: Any, trial: Trial) -> list[dict[str, Any]]:

@@ -6,9 +6,8 @@ import hashlib
 import json
 import os
 import shutil
-import zipfile
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,9 @@ from django.utils import timezone
 from harmonization_app.models import DataLock, DataLockState, Export, ExportState
 from harmonization_app.offline.verify_package import INDEX_SCHEMA, PIECE_BYTES, verify
 from harmonization_app.services import export_contents as contents
-from harmonization_app.services.data_lock import build_manifest, checklist
+from harmonization_app.services.data_lock import build_manifest
+from harmonization_app.services.lock_checklist import checklist
+from harmonization_app.services.package_writer import PackageWriter
 from hub.core.audit.anchor import write_anchor
 from hub.core.audit.services import record
 from hub.core.canonical import canonical_json
@@ -35,7 +36,6 @@ JOB = "harmonization.export"
 AREA = "exports"
 PARTIAL = ".partial-"
 EXPORTERS = frozenset({Role.TRIAL_ADMINISTRATOR, Role.DATA_MANAGER, Role.STATISTICIAN, Role.AUDITOR})
-_FIRST_DAY = (1980, 1, 1, 0, 0, 0)
 _FILES_PER_REPORT = 500
 
 
@@ -219,37 +219,6 @@ def _add_images(context: JobContext, writer: PackageWriter, trial: Trial, total:
         writer.add(path, pieces)
         if number % _FILES_PER_REPORT == 0:
             context.progress(0.3 + 0.5 * number / max(total, number), f"{number:,} of {total:,} images")
-
-
-@dataclass
-class PackageWriter:
-    """A zip archive of stored members, written to disk piece by piece, with the SHA-256 of each."""
-
-    path: Path
-    files: list[dict[str, Any]] = field(default_factory=list)
-    digests: dict[str, str] = field(default_factory=dict)
-
-    def __enter__(self) -> PackageWriter:
-        self._archive = zipfile.ZipFile(self.path, "x", zipfile.ZIP_STORED)
-        return self
-
-    def __exit__(self, *failure: object) -> None:
-        self._archive.close()
-
-    def add(self, name: str, pieces: Iterable[bytes]) -> None:
-        """Write one member. Raises OSError where the disk is full."""
-        hashed, size = hashlib.sha256(), 0
-        with self._archive.open(zipfile.ZipInfo(name, _FIRST_DAY), "w", force_zip64=True) as member:
-            for piece in pieces:
-                member.write(piece)
-                hashed.update(piece)
-                size += len(piece)
-        self.digests[name] = hashed.hexdigest()
-        self.files.append({"path": name, "sha256": hashed.hexdigest(), "size": size})
-
-    def add_all(self, files: contents.Files) -> None:
-        for name, pieces in files:
-            self.add(name, pieces)
 
 
 def _finish(row: Export, state: str, reason: str, built: _Built | None, partial: Path | None) -> None:

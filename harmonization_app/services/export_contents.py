@@ -19,6 +19,7 @@ from harmonization_app.models import AlgorithmVersion, FeatureSet, Harmonization
 from harmonization_app.offline import verify_package
 from harmonization_app.services.algorithm import lock_digest
 from harmonization_app.services.harmonized_table import KEYS, is_matrix
+from harmonization_app.services.package_writer import Files
 from harmonization_app.services.plan import signed_content
 from harmonization_app.services.report import render_report
 from hub.core.audit.models import HASHED_COLUMNS, AuditEvent
@@ -30,8 +31,6 @@ from hub.core.storage.blobs import blob_pieces, get_blob
 from qc_app.models import Protocol, QCProfile
 from sites_app.ingest.packs import read_instance
 from sites_app.models import Instance, Submission, Trial
-
-Files = Iterator[tuple[str, Iterable[bytes]]]
 
 RECORD_APPS = ("sites_app", "qc_app", "harmonization_app")
 # Keyed digests of who a subject is: of use only to link subjects to people.

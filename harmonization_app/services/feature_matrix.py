@@ -67,10 +67,7 @@ def import_matrix(
         )
     refuse_row_key(rows.metadata)
     refuse_arms(trial, rows.metadata, [column["name"] for column in columns])
-    with tempfile.TemporaryDirectory(dir=root("spool"), prefix="matrix-") as folder:
-        target = Path(folder) / "values.npy"
-        stored = write_matrix(values, rows.order, target)
-        data_digest = put_file(target)
+    data_digest, missing = _put_matrix(values, rows)
     return store_feature_set(
         actor=actor,
         trial=trial,
@@ -78,11 +75,19 @@ def import_matrix(
         columns=columns,
         covariates=described.covariates,
         rows=_row_documents(rows),
-        missing=stored.missing,
+        missing=missing,
         data_digest=data_digest,
         origin=FeatureSet.Origin.MATRIX,
         provenance={"bytes": matrix.stat().st_size},
     )
+
+
+def _put_matrix(values: Any, rows: RowLabels) -> tuple[str, int]:
+    """Store the matrix with its rows in canonical order; return its digest and the number of missing cells."""
+    with tempfile.TemporaryDirectory(dir=root("spool"), prefix="matrix-") as folder:
+        target = Path(folder) / "values.npy"
+        stored = write_matrix(values, rows.order, target)
+        return put_file(target), stored.missing
 
 
 def _layout(trial: Trial) -> CsvLayout:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from harmonization_app.offline.dataset_files import dataset_csv
 from harmonization_app.offline.rerun_package import SCHEMA
 from harmonization_app.permissions import readable
 from harmonization_app.services.algorithm import require_present_code
-from harmonization_app.services.export import PackageWriter
 from harmonization_app.services.harmonized_table import harmonized_lines
+from harmonization_app.services.package_writer import Files, PackageWriter
 from harmonization_app.services.report import render_report
 from harmonization_app.services.stored_input import stored_computation
 from hub.core.audit.services import record
@@ -27,8 +27,6 @@ from hub.core.errors import Conflict, NotFound
 from hub.core.models import ElectronicSignature
 from hub.core.signatures.keys import public_key, sign_bytes
 from hub.core.storage.blobs import get_blob, require_free_space, root
-
-Files = Iterator[tuple[str, Iterable[bytes]]]
 
 AREA = "run-exports"
 LIBRARIES = ("numpy", "scipy", "pandas", "threadpoolctl", "jsonschema", "neuroCombat")

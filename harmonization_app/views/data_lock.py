@@ -11,6 +11,7 @@ from django.views.decorators.http import require_POST
 from harmonization_app.models import DataLock
 from harmonization_app.selectors.data_lock import anchors_of, lock_history, visible_lock
 from harmonization_app.services import data_lock as services
+from harmonization_app.services.lock_checklist import checklist
 from harmonization_app.views.exports import exports_shown
 from harmonization_app.views.pages import harmonization_page, may, signature_of
 from hub.core.canonical import canonical_json
@@ -36,7 +37,7 @@ _PAGES = {
 @harmonization_page
 def data_lock(request: HttpRequest, trial: Trial) -> HttpResponse:
     row = visible_lock(request.user, trial)
-    items = services.checklist(trial)
+    items = checklist(trial)
     context = {
         "lock": row,
         "state": row.state if row else "open",

@@ -11,7 +11,7 @@ from rest_framework.test import APIClient
 
 from harmonization_app.models import HarmonizationPlan, HarmonizationRun
 from harmonization_app.services import run_execution
-from harmonization_app.services.data_lock import checklist
+from harmonization_app.services.lock_checklist import checklist
 from hub.core.audit.models import AuditEvent
 from hub.core.models import Job
 from sites_app.models import Role
