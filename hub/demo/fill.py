@@ -16,6 +16,7 @@ from hub.demo.trial import TRIAL_CODE, coordinator_of
 
 CLIENTS = 4
 POLL_S = 1.0
+SAY_EVERY_S = 10.0
 WAIT_S = 600.0
 LOCKED_FIRST = ("protocols", "qc-profiles")
 LOCK_MEANING = "I approve this version for the demonstration trial."
@@ -198,21 +199,20 @@ def _wait_until_judged(client: HubClient, trial: str, progress: Progress) -> Non
     Raises FillFailed naming what still is after WAIT_S.
     """
     deadline = time.monotonic() + WAIT_S
-    before = -1
+    quiet_until = 0.0
     while True:
         waiting = [row for row in client.submissions(trial) if row["state"] not in FINAL_STATES]
         series = [] if waiting else _unchecked(client.series(trial=trial))
-        left = len(waiting) + len(series)
-        if not left:
+        if not waiting and not series:
             return
         if time.monotonic() > deadline:
             raise FillFailed(
                 f"{len(waiting)} submissions and {len(series)} series are still under way after {WAIT_S:.0f} s."
                 " Look at the jobs page; are the workers of the queues ingest and check alive?"
             )
-        if left != before:
+        if time.monotonic() >= quiet_until:
             progress(f"Waiting for {len(waiting)} submissions and {len(series)} series ...")
-        before = left
+            quiet_until = time.monotonic() + SAY_EVERY_S
         time.sleep(POLL_S)
 
 

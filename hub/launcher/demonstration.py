@@ -17,6 +17,12 @@ PASSWORD_VARIABLE = "HUB_DEMO_PASSWORD"
 FINDINGS_DIFFER = 1
 # People type this one: 12 hexadecimal digits.
 _PASSWORD_BYTES = 6
+_TOUR = """Where to begin:
+  coordinator-s01  What to do next: deviations of the own site, each with what to do; Upload
+  sponsor          Dashboard: all sites, subjects by visit; Scanners: the upgraded and the drifting one
+  statistician     Harmonization: the run under the locked plan, its evidence and its report
+  trial-admin      Data lock: what is still open; Audit trail: verify it (or python3 manage.py verify_audit)
+Ctrl-C stops the hub; the next make demo finds it as it was left."""
 
 
 def prepare(layout: Layout, services: Services) -> str:
@@ -51,7 +57,8 @@ def _make(layout: Layout, services: Services, environment: dict[str, str]) -> bo
     say("Demonstration trial, uploaded through the API; the first time takes minutes ...")
     run = services.supervisor.run
     file = layout.stamps / "demo-trial.json"
-    if run([str(layout.python), "manage.py", "apply_trial", str(file)], environment, layout.root) != 0:
+    apply = [str(layout.python), "manage.py", "apply_trial", str(file), "--verbosity=0"]
+    if run(apply, environment, layout.root) != 0:
         raise LauncherError("The demonstration trial could not be defined; the reason is above.")
     command = [str(layout.python), "-m", "hub.demo", "--base-url", layout.base_url]
     status = run(command, environment, layout.root)
@@ -75,4 +82,4 @@ def _logins(definition: dict[str, Any], password: str) -> str:
     # Two administrators lock an algorithm version; of every other role one is enough.
     shown = {role: users if role == "trial_administrator" else users[:1] for role, users in people.items()}
     lines = [f"  {role.replace('_', ' '):{width}}  {', '.join(users)}" for role, users in shown.items()]
-    return "\n".join([f"One login per role, all with the password {password}", *lines])
+    return "\n".join([f"One login per role, all with the password {password}", *lines, _TOUR])

@@ -32,7 +32,7 @@ class Command(BaseCommand):
                 if "line" in fault
             ]
             raise CommandError("\n".join([error.detail, *lines])) from error
-        for change in changes:
+        for change in changes if options["verbosity"] > 0 else ():
             self.stdout.write(f"{change.kind}: {change.what}")
         verb = "would change" if options["dry_run"] else "changed"
         self.stdout.write(
