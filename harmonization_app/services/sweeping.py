@@ -20,6 +20,7 @@ from harmonization_app.services import fresh_process, run_export, run_state
 from harmonization_app.services import run as run_services
 from hub.core.jobs.models import Job, JobState
 from hub.core.storage.blobs import root
+from sites_app.models import LockState, Trial
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +42,7 @@ def sweep_harmonization() -> int:
     runs = HarmonizationRun.objects.filter(state__in=[RunState.QUEUED, RunState.RUNNING])
     exports = Export.objects.filter(state__in=[ExportState.QUEUED, ExportState.RUNNING])
     return (
-        _mend(runs, run_services.JOB, run_services.enqueue_run, _settle_run)
+        _mend(runs, run_services.JOB, _restart_run, _settle_run)
         + _mend(exports, export_services.JOB, export_services.enqueue_export, _settle_export)
         + _clean_now_and_then()
     )
@@ -63,6 +64,14 @@ def _mend(unfinished: models.QuerySet[Any], kind: str, enqueue: Enqueue, settle:
             settle(row, job)
         count += 1
     return count
+
+
+def _restart_run(row: HarmonizationRun) -> None:
+    primary = row.kind == HarmonizationRun.Kind.PRIMARY
+    if primary and Trial.objects.get(pk=row.trial_id).lock_state == LockState.LOCKED:
+        run_state.finish_run(row, RunState.FAILED, run_state.OVERTAKEN, {})
+    else:
+        run_services.enqueue_run(row)
 
 
 def _settle_run(row: HarmonizationRun, job: Job) -> None:

@@ -8,10 +8,12 @@ from datetime import timedelta
 
 import pytest
 from django.utils import timezone
+from harmonization_cases import lock_plan, locked_trial
 
 from harmonization_app.models import Export, HarmonizationRun
 from harmonization_app.services import export as export_services
 from harmonization_app.services import run as run_services
+from harmonization_app.services import run_state, sweeping
 from harmonization_app.services.sweeping import (
     ABANDONED_AFTER_S,
     ENDED_WITHOUT_RESULT,
@@ -94,6 +96,20 @@ def test_a_run_of_this_moment_is_left_alone():
 
     assert sweep_harmonization() == 0
     assert HarmonizationRun.objects.get(pk=run.pk).state == "queued"
+
+
+def test_a_primary_run_without_a_job_ends_with_the_data_lock(trial, people, features, monkeypatch):
+    monkeypatch.setattr(sweeping, "_WITHOUT_JOB_AFTER", timedelta(0))
+    plan = lock_plan(trial, people)
+    run = run_services.start_run(actor=people.statistician, feature_set=features, plan=plan)
+    Job.objects.filter(pk=run.job_id).delete()
+    locked_trial(trial, people)
+
+    assert sweep_harmonization() >= 1
+
+    run.refresh_from_db()
+    assert (run.state, run.kind, run.reason) == ("failed", "exploratory", run_state.OVERTAKEN)
+    assert sweep_harmonization() == 0
 
 
 def test_an_export_without_a_job_gets_one(export):
