@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import scipy.linalg
 from scipy.optimize import brentq
 
 Array = npt.NDArray[np.float64]
@@ -75,25 +76,33 @@ class Penalized:
         return np.asarray(self.design.back @ np.linalg.lstsq(rows, values, rcond=None)[0])
 
     def gcv(self) -> Score:
-        """Return the GCV score as a function of the logarithms of the penalties."""
-        shares, penalties, rest, scans = self.shares, self.design.penalties, self.rest, len(self.values)
+        """Return the GCV score as a function of the logarithms of the penalties.
+
+        Penalties enter by their roots: their sum would lose the digits of the smaller one where one smooth is straight.
+        """
+        shares, rest, scans = self.shares, self.rest, len(self.values)
+        parts = zip(self.design.penalties, self.design.ranks, strict=True)
+        roots = [_root(penalty, rank) for penalty, rank in parts]
 
         def look(logs: Array) -> Look:
-            scaled = [math.exp(own) * penalty for own, penalty in zip(logs, penalties, strict=True)]
-            inverse = _inverse(np.eye(len(shares)) + sum(scaled))
-            kept = inverse @ shares
-            moved = [-inverse @ own @ kept for own in scaled]
-            squares = rest + float(np.sum((shares - kept) ** 2))
-            freedom = scans - float(np.trace(inverse))
-            first = np.array([-2 * (shares - kept) @ step for step in moved])
-            gained = np.array([float(np.trace(inverse @ own @ inverse)) for own in scaled])
-            size = len(scaled)
+            top, pulls = _split(
+                len(shares), [math.exp(own / 2) * r for own, r in zip(logs, roots, strict=True)]
+            )
+            weights = top.T @ shares
+            turns = [pull @ weights for pull in pulls]
+            whole = np.sum(turns, axis=0)
+            squares = rest + float(np.sum((shares - top @ weights) ** 2))
+            freedom = scans - float(np.sum(top**2))
+            first = np.array([2 * whole @ turn for turn in turns])
+            inner = top.T @ top
+            gained = np.array([float(np.trace(inner @ pull)) for pull in pulls])
+            size = len(roots)
             second, lost = np.zeros((size, size)), np.zeros((size, size))
             for j, k in np.ndindex(size, size):
-                bend = -inverse @ (scaled[k] @ moved[j] + scaled[j] @ moved[k]) + (j == k) * moved[j]
-                second[j, k] = 2 * moved[j] @ moved[k] - 2 * (shares - kept) @ bend
-                both = inverse @ scaled[j] @ inverse @ scaled[k] @ inverse
-                lost[j, k] = (j == k) * gained[j] - 2 * float(np.trace(both))
+                bend = pulls[k] @ turns[j] + pulls[j] @ turns[k] - (j == k) * turns[j]
+                second[j, k] = 2 * turns[j] @ inner @ turns[k] - 2 * whole @ bend
+                both = float(np.trace(inner @ pulls[j] @ pulls[k]))
+                lost[j, k] = (j == k) * gained[j] - 2 * both
             cross = np.outer(first, gained) + np.outer(gained, first)
             gradient = scans * (first / freedom**2 - 2 * squares * gained / freedom**3)
             hessian = scans * (second / freedom**2 - 2 * (cross + squares * lost) / freedom**3)
@@ -271,6 +280,21 @@ def _inverse(inner: Array) -> Array:
     """Return the inverse of a matrix whose rows differ much in size."""
     roots = 1 / np.sqrt(np.diag(inner))
     return np.asarray(roots[:, None] * np.linalg.inv(roots[:, None] * inner * roots) * roots)
+
+
+def _split(size: int, roots: list[Array]) -> tuple[Array, list[Array]]:
+    """Return, of the orthonormal columns of an identity over `roots`, the identity's rows and each root's squared.
+
+    The identity's rows times their transpose are the inverse of identity plus penalties. Rows in falling order of size,
+    columns pivoted: the small rows keep their digits (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed.
+    (2002), section 19.4).
+    """
+    stack = np.vstack([np.eye(size), *roots])
+    order = np.argsort(-np.abs(stack).max(axis=1), kind="stable")
+    columns = np.empty_like(stack)
+    columns[order] = scipy.linalg.qr(stack[order], mode="economic", pivoting=True)[0]
+    own = np.split(columns, np.cumsum([size, *(len(root) for root in roots[:-1])]))
+    return own[0], [part.T @ part for part in own[1:]]
 
 
 def _root(penalty: Array, rank: int) -> Array:
