@@ -92,6 +92,7 @@ class Combat(Algorithm):
         return method_schema()
 
     def validate(self, dataset: Dataset, specification: Specification) -> tuple[Finding, ...]:
+        """Return the findings on the parameters and of the common gate, also where the former stop."""
         own = check_parameters(self.parameters_schema(), specification)
         if not self.capabilities.missing_values:
             specification = replace(specification, missing_values="refuse")

@@ -64,11 +64,8 @@ def fit_random_intercept(values: FloatArray, design: FloatArray, subjects: IntAr
     """Return the REML fit with a random intercept of each column of `values` [scans x features]."""
     centre = values.mean(axis=0)
     products = _products(values - centre, design, np.ones((len(values), 1)), subjects)
-    factor = _search_intercepts(products)
-    covariances = (factor**2)[:, None, None]
-    return _complete(
-        values, centre, design, np.ones((len(values), 1)), subjects, products, covariances, factor[:, None]
-    )
+    factor = _search_intercepts(products)[:, None]
+    return _complete(values, centre, design, np.ones((len(values), 1)), subjects, products, factor)
 
 
 def fit_random_slope(
@@ -79,10 +76,7 @@ def fit_random_slope(
     random = np.column_stack([np.ones(len(values)), time])
     products = _products(values - centre, design, random, subjects)
     factor = np.stack([_search_slope(products, feature) for feature in range(values.shape[1])])
-    lower = np.zeros((len(factor), 2, 2))
-    lower[:, 0, 0], lower[:, 1, 0], lower[:, 1, 1] = factor.T
-    covariances = lower @ lower.transpose(0, 2, 1)
-    return _complete(values, centre, design, random, subjects, products, covariances, factor)
+    return _complete(values, centre, design, random, subjects, products, factor)
 
 
 def predict(
@@ -95,16 +89,20 @@ def predict(
     """
     marginal = design @ fit.coefficients
     products = _products(values - marginal, design, random, subjects)
-    lower = np.zeros((values.shape[1], random.shape[1], random.shape[1]))
-    lower[:, *np.tril_indices(random.shape[1])] = fit.factor
-    covariances = lower @ lower.transpose(0, 2, 1)
     predicted = np.empty_like(marginal)
     identity = np.eye(random.shape[1])
-    for feature, covariance in enumerate(covariances):
+    for feature, covariance in enumerate(_covariances(fit.factor, random.shape[1])):
         gain = covariance @ np.linalg.inv(identity + products.zz @ covariance)
         effects = np.einsum("sab,sb->sa", gain, products.zy[:, :, feature])
         predicted[:, feature] = np.einsum("na,na->n", random, effects[subjects])
     return marginal + predicted
+
+
+def _covariances(factor: FloatArray, effects: int) -> FloatArray:
+    """Return the relative covariances [features x effects x effects] of lower factors written row by row."""
+    lower = np.zeros((len(factor), effects, effects))
+    lower[:, *np.tril_indices(effects)] = factor
+    return np.asarray(lower @ lower.transpose(0, 2, 1))
 
 
 def _products(values: FloatArray, design: FloatArray, random: FloatArray, subjects: IntArray) -> _Products:
@@ -245,18 +243,17 @@ def _complete(
     random: FloatArray,
     subjects: IntArray,
     products: _Products,
-    covariances: FloatArray,
     factor: FloatArray,
 ) -> MixedFit:
-    """Return estimates and predictions at the relative covariances [features x effects x effects]."""
+    """Return estimates and predictions at the relative factor [features x 1 or 3]."""
     features = values.shape[1]
     coefficients = np.empty((design.shape[1], features))
     fitted, deviation = np.empty_like(values), np.empty(features)
     degrees = len(values) - design.shape[1]
     identity = np.eye(random.shape[1])
-    for feature in range(features):
+    for feature, covariance in enumerate(_covariances(factor, random.shape[1])):
         # Predictor of the random effects: D Z'(I + Z D Z')^-1 r = D (I + Z'Z D)^-1 Z'r.
-        gain = covariances[feature] @ np.linalg.inv(identity + products.zz @ covariances[feature])
+        gain = covariance @ np.linalg.inv(identity + products.zz @ covariance)
         zy = products.zy[:, :, feature]
         gram = products.xx - np.einsum("sac,sab,sbd->cd", products.zx, gain, products.zx)
         right = products.xy[:, feature] - np.einsum("sac,sab,sb->c", products.zx, gain, zy)

@@ -46,15 +46,7 @@ class Pairwise(Algorithm):
     id: ClassVar[str] = "pairwise"
     version: ClassVar[str] = "1.0.0"
     title: ClassVar[str] = "Pairwise ComBat"
-    capabilities: ClassVar[Capabilities] = Capabilities(
-        missing_values=True,
-        reference_batch=True,
-        train_apply=True,
-        nonparametric=True,
-        mean_only=True,
-        without_eb=True,
-        new_batch=True,
-    )
+    capabilities: ClassVar[Capabilities] = Combat.capabilities
     limits: ClassVar[tuple[str, ...]] = (
         "Covariate effects are estimated anew in every pair, from fewer scans than all batches have "
         "together.",
