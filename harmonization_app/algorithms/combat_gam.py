@@ -12,25 +12,33 @@ prior) and 0.061 SD for REML (two features; elsewhere 2e-3). Held against mgcv i
 features of 1,000 scans and 20 batches the effective degrees of freedom agree within 1e-10 (REML) and 4e-7 (GCV, whose
 last step mgcv takes or leaves by rounding), with two smooths at once within 1e-8.
 
+A feature with missing values is fitted on the scans that show it, its penalties chosen on those alone, as mgcv drops
+rows; then as in ComBat. Its columns are those of all scans, so that one model corrects all features: where the scans
+that show it have every value of the covariate, it is mgcv's fit of those scans (effective degrees of freedom within
+1e-12 on the published case with 5 % of its cells missing and ages in whole years). Where values of the covariate are
+missing with their scans mgcv places other knots: with ages to a tenth of a year on that case the degrees of freedom
+differ by up to 0.05 (GCV) and 0.004 (REML), the pooled variance by up to 4e-4 of itself.
+
 With a categorical covariate comfam's formula holds a column that the others determine, and mgcv's REML score counts it;
 `search` "mgcv" follows, to equal comfam. mgcv on the same model without that column chooses other penalties (fitted
 values differed by up to 4e-3 SD on 20 simulated features); `search` "least" counts the columns rightly and finds those.
 
 Limits: neuroHarmonize's engine (penalized B-splines, the penalty by a random five-fold split) is not reproduced:
-its seed alone moves a value by up to 0.035 mm, and its result lies 0.14 SD from mgcv's on that case. No missing
-values. The distinct values of the smoothed covariates are part of the model. Of more than 2,000 of them that many are
-taken at equal ranks, where mgcv draws them at random.
+its seed alone moves a value by up to 0.035 mm, and its result lies 0.14 SD from mgcv's on that case. The distinct
+values of the smoothed covariates are part of the model. Of more than 2,000 of them that many are taken at equal ranks,
+where mgcv draws them at random.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from harmonization_app.algorithms import kernel, penalized_fit, penalty_mgcv, penalty_start
-from harmonization_app.algorithms.base import Capabilities, Dataset, Finding, FloatArray
+from harmonization_app.algorithms.base import Dataset, Finding, FloatArray, IntArray
 from harmonization_app.algorithms.combat import Combat
 from harmonization_app.algorithms.design import (
     Design,
@@ -85,16 +93,8 @@ class CombatGam(Combat):
     """ComBat with penalized smooths of continuous covariates, their penalties chosen feature by feature."""
 
     id: ClassVar[str] = "combat-gam"
-    version: ClassVar[str] = "1.0.0"
+    version: ClassVar[str] = "1.1.0"
     title: ClassVar[str] = "ComBat-GAM"
-    capabilities: ClassVar[Capabilities] = Capabilities(
-        reference_batch=True,
-        train_apply=True,
-        nonparametric=True,
-        mean_only=True,
-        without_eb=True,
-        new_batch=True,
-    )
     source_modules: ClassVar[tuple[str, ...]] = (
         *Combat.source_modules,
         "harmonization_app.algorithms.combat_gam",
@@ -109,7 +109,8 @@ class CombatGam(Combat):
         "the curve itself must be fixed beforehand, use combat-spline.",
         "Where one batch alone covers a part of the covariate's range, the curve there rests on that batch and its "
         "effect cannot be told from the batch's.",
-        "Missing values are refused.",
+        "A feature with missing values is fitted on the scans that show it, its penalty chosen on them, but with the "
+        "columns of all scans; mgcv alone would place them by those scans.",
         "With the search of mgcv the penalties depend on the units of the values: metres instead of millimetres move "
         "the result by up to 0.02 SD in our cases. A feature may also stop at a local minimum, as in mgcv. The search "
         "for the least score does neither.",
@@ -143,10 +144,7 @@ class CombatGam(Combat):
         dataset = select_features(dataset, specification.features)
         options = read_options(self.parameters_schema(), specification)
         design = build_design(dataset, specification)
-        smooths = {
-            name: place_smooth(as_numbers(dataset.covariates[name]), own.get("basis_size", BASIS_SIZE))
-            for name, own in options["smooths"].items()
-        }
+        smooths = _place_smooths(dataset, options["smooths"])
         columns = _columns(design, smooths)
         grouping = kernel.group_rows(design.codes, len(design.batches))
         search = _Search(options, smooths, design, dataset)
@@ -162,7 +160,7 @@ class CombatGam(Combat):
 
 
 class _Search:
-    """The choice of penalties a plan asks for, with the start that mgcv's search needs, placed once."""
+    """The choice of penalties a plan asks for, with the start that mgcv's search needs, placed once for equal scans."""
 
     def __init__(
         self, options: dict[str, Any], smooths: dict[str, Smooth], design: Design, dataset: Dataset
@@ -174,15 +172,20 @@ class _Search:
         bent = [name not in smooths for name, _ in design.coding.columns]
         batches = (design.codes[:, None] == np.arange(len(design.batches))).astype(np.float64)
         self.unpenalized = np.hstack([batches, design.covariates[:, bent]])
-        self.start: penalty_start.Start | None = None
+        self.start = penalty_start.Start(np.empty(0), 0, 0.0)
+        self.scans = np.empty(0, dtype=np.int64)
 
-    def __call__(self, problem: Problem) -> FloatArray:
+    def __call__(self, problem: Problem, scans: IntArray) -> FloatArray:
         if self.options["search"] == "least":
             return least_score(problem, self.options["penalty"])
-        if self.start is None:
+        if not np.array_equal(scans, self.scans):
+            own = np.sort(scans)
+            values = [column[own] for column in self.values]
+            smooths = tuple(self.smooths.values())
             self.start = penalty_start.place_start(
-                tuple(self.smooths.values()), self.values, self.unpenalized, problem, self.dependent
+                smooths, values, self.unpenalized[own], problem, self.dependent
             )
+            self.scans = scans
         search = penalty_mgcv.gcv_search if self.options["penalty"] == "gcv" else penalty_mgcv.reml_search
         return search(problem, self.start)
 
@@ -267,14 +270,26 @@ def _check_smooths(dataset: Dataset, specification: Specification) -> list[Findi
 
 def _check_scans(dataset: Dataset, specification: Specification, smooth_columns: int) -> list[Finding]:
     design = build_design(dataset, specification)
-    straight = len(specification.options["smooths"])
-    needed = len(design.batches) + design.covariates.shape[1] - straight + smooth_columns
-    if len(dataset.rows) > needed:
+    names = tuple(specification.options["smooths"])
+    needed = len(design.batches) + design.covariates.shape[1] - len(names) + smooth_columns
+    if len(dataset.rows) <= needed:
+        message = (
+            f"{len(dataset.rows)} scans do not determine {needed} coefficients of batches, covariates and smooths. "
+            "Plan a smaller basis_size."
+        )
+        return [Finding("smooth_too_many_columns", "stop", message, columns=names)]
+    columns = _columns(design, _place_smooths(dataset, specification.options["smooths"]))
+    if penalized_fit.are_determined(columns, kernel.group_rows(design.codes, len(design.batches))):
         return []
     message = (
-        f"{len(dataset.rows)} scans do not determine {needed} coefficients of batches, covariates and smooths. "
-        "Plan a smaller basis_size."
+        f"Within the batches {listed(names)} has too few different values for its smooth: what bends and what differs "
+        "between batches cannot be told apart. Plan a smaller basis_size, or the covariate without a smooth."
     )
-    return [
-        Finding("smooth_too_many_columns", "stop", message, columns=tuple(specification.options["smooths"]))
-    ]
+    return [Finding("smooth_not_determined", "stop", message, columns=names)]
+
+
+def _place_smooths(dataset: Dataset, smooths: Mapping[str, Mapping[str, int]]) -> dict[str, Smooth]:
+    return {
+        name: place_smooth(as_numbers(dataset.covariates[name]), own.get("basis_size", BASIS_SIZE))
+        for name, own in smooths.items()
+    }

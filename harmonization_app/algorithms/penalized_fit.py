@@ -12,14 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 
-from harmonization_app.algorithms.base import FloatArray
-from harmonization_app.algorithms.kernel import Grouping, Statistics, blocks, constant_columns
+from harmonization_app.algorithms.base import BoolArray, FloatArray, IntArray
+from harmonization_app.algorithms.kernel import Grouping, Statistics, blocks, constant_columns, group_rows
+from harmonization_app.algorithms.missing_cells import undetermined
 from harmonization_app.algorithms.penalty import Problem, factorize
 
 # Residuals below this part of a feature's spread are rounding; no penalty is searched for such a feature.
 EXACT_RATIO = 1e-22
 
-Select = Callable[[Problem], FloatArray]
+# A problem and the scans it rests on to the logarithms of the penalties [smooths x features].
+Select = Callable[[Problem, IntArray], FloatArray]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,8 +62,6 @@ class _Basis:
     columns x bent columns] is what a bent coefficient takes off the plain ones; `roots` see Problem.
     """
 
-    centre: FloatArray
-    scale: FloatArray
     batch_centres: FloatArray
     plain: FloatArray
     bent: FloatArray
@@ -72,33 +72,79 @@ class _Basis:
 
 
 def fit(values: FloatArray, grouping: Grouping, columns: Columns, select: Select) -> PenalizedFit:
-    """Return the summaries of complete `values` [scans x features]; `select` gives the log penalties of a
-    problem.
+    """Return the summaries of `values` [scans x features]; `select` gives the log penalties of a problem.
+
+    A feature with missing cells is fitted on the scans that show it, with the columns of all scans: its penalties are
+    chosen on those scans alone. It is unusable where a batch has none of them, or they do not determine the columns.
     """
-    scans, features = values.shape
-    basis = _orthonormal(columns, grouping)
+    result = _empty_fit(columns, grouping, values.shape[1])
+    seen = ~np.isnan(values)
+    complete = seen.all(axis=0)
+    if complete.any():
+        _fit_features(values, np.flatnonzero(complete), grouping.order, grouping, columns, select, result)
+    codes = np.repeat(np.arange(len(grouping.starts)), grouping.counts)
+    for features in _alike(seen, np.flatnonzero(~complete)):
+        shown = seen[grouping.order, features[0]]
+        own = group_rows(codes[shown], len(grouping.starts))
+        result.statistics.counts[:, features] = own.counts[:, None]
+        _fit_features(values, features, grouping.order[shown], own, columns, select, result)
+    return result
+
+
+def _alike(seen: BoolArray, features: IntArray) -> list[IntArray]:
+    """Return those of `features` that the same scans show, together."""
+    found: dict[bytes, list[int]] = {}
+    for feature in features.tolist():
+        found.setdefault(seen[:, feature].tobytes(), []).append(feature)
+    return [np.array(own, dtype=np.int64) for own in found.values()]
+
+
+def _empty_fit(columns: Columns, grouping: Grouping, features: int) -> PenalizedFit:
+    """Return a fit to be filled in, `counts` those of complete features."""
     batches = len(grouping.starts)
+    centre, scale = _location(columns)
     statistics = Statistics(
-        intercepts=np.empty((batches, features)),
+        intercepts=np.zeros((batches, features)),
         coefficients=np.zeros((columns.values.shape[1], features)),
-        residual_squares=np.empty((batches, features)),
+        residual_squares=np.zeros((batches, features)),
         counts=np.repeat(grouping.counts[:, None].astype(np.float64), features, axis=1),
         constant=np.zeros((batches, features), dtype=np.bool_),
         uniform=np.zeros(features, dtype=np.bool_),
         unusable=np.zeros(features, dtype=np.bool_),
-        centre=basis.centre,
-        scale=basis.scale,
+        centre=centre,
+        scale=scale,
     )
     shape = (len(columns.smooths), features)
-    result = PenalizedFit(statistics, np.full(shape, np.nan), np.full(shape, np.nan))
-    for block in blocks(features, scans):
-        _fit_block(values[grouping.order, block], block, grouping, basis, columns, select, result)
-    return result
+    return PenalizedFit(statistics, np.full(shape, np.nan), np.full(shape, np.nan))
+
+
+def _fit_features(
+    values: FloatArray,
+    features: IntArray,
+    scans: IntArray,
+    grouping: Grouping,
+    columns: Columns,
+    select: Select,
+    result: PenalizedFit,
+) -> None:
+    """Fill in `features` from `scans`, which all show them and are in the order of batches, as `grouping` has them."""
+    statistics = result.statistics
+    basis = _orthonormal(columns, scans, grouping, statistics)
+    statistics.unusable[features] = basis is None
+    for part in blocks(len(features), len(scans)):
+        own = features[part]
+        gathered = values[scans[:, None], own]
+        for batch, start, stop in grouping.spans():
+            statistics.constant[batch, own] = constant_columns(gathered[start:stop])
+        statistics.uniform[own] = constant_columns(gathered)
+        if basis is not None:
+            _fit_block(gathered, own, scans, grouping, basis, columns, select, result)
 
 
 def _fit_block(
     gathered: FloatArray,
-    block: slice,
+    features: IntArray,
+    scans: IntArray,
     grouping: Grouping,
     basis: _Basis,
     columns: Columns,
@@ -108,15 +154,12 @@ def _fit_block(
     statistics = result.statistics
     variances = gathered.var(axis=0)
     means, residuals = _within_batches(gathered, grouping)
-    for batch, start, stop in grouping.spans():
-        statistics.constant[batch, block] = constant_columns(gathered[start:stop])
-    statistics.uniform[block] = constant_columns(gathered)
     on_plain = basis.plain.T @ residuals
     residuals -= basis.plain @ on_plain
     signals = basis.bent.T @ residuals
     residuals -= basis.bent @ signals
     unexplained = np.einsum("sf,sf->f", residuals, residuals)
-    usable = ~statistics.uniform[block] & (unexplained > EXACT_RATIO * len(gathered) * variances)
+    usable = ~statistics.uniform[features] & (unexplained > EXACT_RATIO * len(gathered) * variances)
     kept = signals.copy()
     if usable.any():
         problem = Problem(
@@ -127,25 +170,30 @@ def _fit_block(
             len(gathered),
             len(grouping.starts) + columns.plain,
         )
-        log_penalties = select(problem)
+        log_penalties = select(problem, scans)
         kept[:, usable] = problem.coefficients(log_penalties)
-        chosen = np.arange(block.start, block.stop)[usable]
-        result.log_penalties[:, chosen] = log_penalties
-        result.freedom[:, chosen] = _freedom(basis, columns, log_penalties)
+        result.log_penalties[:, features[usable]] = log_penalties
+        result.freedom[:, features[usable]] = _freedom(basis, columns, log_penalties)
     residuals += basis.bent @ (signals - kept)
     np.multiply(residuals, residuals, out=residuals)
     for batch, start, stop in grouping.spans():
-        statistics.residual_squares[batch, block] = residuals[start:stop].sum(axis=0)
+        statistics.residual_squares[batch, features] = residuals[start:stop].sum(axis=0)
     bent = basis.bent_back @ kept
     coefficients = np.vstack([basis.plain_back @ on_plain - basis.carried @ bent, bent])
-    statistics.coefficients[:, block] = coefficients
-    statistics.intercepts[:, block] = means - basis.batch_centres @ coefficients
+    statistics.coefficients[:, features] = coefficients
+    statistics.intercepts[:, features] = means - basis.batch_centres @ coefficients
 
 
-def _orthonormal(columns: Columns, grouping: Grouping) -> _Basis:
-    centre, scale = columns.values.mean(axis=0), columns.values.std(axis=0)
-    scale[scale == 0] = 1.0
-    batch_centres, within = _within_batches(((columns.values - centre) / scale)[grouping.order], grouping)
+def _orthonormal(
+    columns: Columns, scans: IntArray, grouping: Grouping, statistics: Statistics
+) -> _Basis | None:
+    """Return the columns of `scans` within batches; None where a batch has no scan or they do not tell them apart."""
+    if (grouping.counts == 0).any():
+        return None
+    scale = statistics.scale
+    batch_centres, within = _within_batches(((columns.values - statistics.centre) / scale)[scans], grouping)
+    if not _told_apart(within):
+        return None
     plain, plain_triangle = np.linalg.qr(within[:, : columns.plain])
     bent = within[:, columns.plain :]
     carried = np.zeros((columns.plain, bent.shape[1]))
@@ -166,8 +214,6 @@ def _orthonormal(columns: Columns, grouping: Grouping) -> _Basis:
         rotation, singular, _ = np.linalg.svd(roots[0])
         bent, back, roots = bent @ rotation, back @ rotation, [np.diag(singular)]
     return _Basis(
-        centre=centre,
-        scale=scale,
         batch_centres=batch_centres,
         plain=plain,
         bent=bent,
@@ -176,6 +222,23 @@ def _orthonormal(columns: Columns, grouping: Grouping) -> _Basis:
         carried=plain_back @ carried,
         roots=tuple(roots),
     )
+
+
+def are_determined(columns: Columns, grouping: Grouping) -> bool:
+    """Return whether all scans together tell the columns from each other and from the batches, without any penalty."""
+    centre, scale = _location(columns)
+    return _told_apart(_within_batches(((columns.values - centre) / scale)[grouping.order], grouping)[1])
+
+
+def _told_apart(within: FloatArray) -> bool:
+    return not undetermined((within.T @ within)[None], np.array([float(len(within))]))[0]
+
+
+def _location(columns: Columns) -> tuple[FloatArray, FloatArray]:
+    """Return the mean and the SD of each column, 1 where it does not vary."""
+    centre, scale = columns.values.mean(axis=0), columns.values.std(axis=0)
+    scale[scale == 0] = 1.0
+    return centre, scale
 
 
 def _within_batches(values: FloatArray, grouping: Grouping) -> tuple[FloatArray, FloatArray]:

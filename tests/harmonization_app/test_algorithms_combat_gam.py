@@ -27,7 +27,7 @@ from harmonization_app.algorithms.specification import (
     OverlapPolicy,
     Specification,
 )
-from harmonization_app.algorithms.verification import max_difference_sd
+from harmonization_app.algorithms.verification import cross_check, max_difference_sd
 from harmonization_app.algorithms.verification.reference import reference_cases
 from harmonization_app.algorithms.verification.suite import make_input
 
@@ -194,7 +194,7 @@ def test_without_penalty_and_with_the_heaviest_it_is_least_squares() -> None:
 
     for log_penalty, design in ((-60.0, whole), (60.0, whole[:, :1])):
         found = penalized_fit.fit(
-            dataset.values, grouping, columns, lambda problem, own=log_penalty: np.full((1, 20), own)
+            dataset.values, grouping, columns, lambda problem, scans, own=log_penalty: np.full((1, 20), own)
         ).statistics
         expected = fit_statistics(dataset.values, grouping, design)
 
@@ -388,13 +388,105 @@ def test_least_score_of_two_smooths_is_refused() -> None:
         CombatGam().fit(two, plan)
 
 
-def test_missing_cell_is_refused_by_row() -> None:
+def _holed(dataset: Dataset) -> Dataset:
+    """Return the dataset with 5 % of the cells of its first ten features missing."""
+    values = dataset.values.copy()
+    values[:, :10][np.random.default_rng(5).random((len(values), 10)) < 0.05] = np.nan
+    return dataset.with_values(values)
+
+
+def _in_years(dataset: Dataset) -> Dataset:
+    """Return the dataset with ages in whole years, each of several scans, so that knots do not go with single scans."""
+    return replace(dataset, covariates={"age": tuple(np.round(dataset.covariates["age"]).tolist())})
+
+
+@pytest.mark.parametrize("penalty", ["gcv", "reml"])
+@pytest.mark.parametrize("search", ["mgcv", "least"])
+def test_feature_with_missing_cells_is_fitted_as_alone_on_the_scans_that_show_it(penalty, search) -> None:
+    dataset = _holed(_in_years(_bent_data()[0]))
+    plan = replace(_with(PLAN, penalty=penalty, search=search), eb=False)
+
+    together = CombatGam().harmonize(dataset, plan)
+
+    for feature in (2, 5, 14):
+        shown = np.flatnonzero(~np.isnan(dataset.values[:, feature]))
+        rows = dataset.select(shown)
+        assert set(rows.covariates["age"]) == set(dataset.covariates["age"])
+        alone = CombatGam().harmonize(rows, replace(plan, features=(dataset.features[feature],)))
+        found = together.model.arrays["freedom"][0, feature]
+        assert found == pytest.approx(alone.model.arrays["freedom"][0, 0], abs=1e-9)
+        # The common level weighs the batches by their scans, which differ where some do not show the feature.
+        difference = together.values[shown, feature] - alone.values[:, 0]
+        assert np.ptp(difference) < 1e-10
+    assert np.array_equal(np.isnan(together.values), np.isnan(dataset.values))
+
+
+def test_missing_cells_leave_complete_features_as_they_are() -> None:
+    dataset = _bent_data()[0]
+    plan = replace(PLAN, eb=False)
+
+    holed = CombatGam().harmonize(_holed(dataset), plan).values[:, 10:]
+
+    whole = CombatGam().harmonize(dataset, plan).values[:, 10:]
+    assert max_difference_sd(holed, whole, dataset.values[:, 10:]) < 1e-12
+
+
+@pytest.mark.parametrize("holed", [False, True], ids=["complete", "holed"])
+@pytest.mark.parametrize("penalty", ["gcv", "reml"])
+@pytest.mark.parametrize("smooths", [("age",), ("age", "weight")])
+def test_second_implementation_agrees_where_smooths_are_straight(penalty, smooths, holed) -> None:
+    dataset = make_input({"A": 40, "B": 35, "C": 30}, seed=22)
+    dataset = _holed(dataset) if holed else dataset
+    weight = tuple(np.random.default_rng(1).normal(70, 9, len(dataset.rows)).round(1).tolist())
+    dataset = replace(dataset, covariates={**dataset.covariates, "weight": weight})
+    plan = replace(
+        PLAN,
+        covariates=(*(Covariate(name, "continuous") for name in smooths), Covariate("sex", "categorical")),
+        options={"smooths": {name: {"basis_size": 6} for name in smooths}, "penalty": penalty},
+    )
+
+    result = CombatGam().harmonize(dataset, plan)
+
+    assert (result.facts["missing_cells"] > 0) == holed
+    assert cross_check(dataset, result, 1e-10).passed
+
+
+def test_missing_cell_is_refused_by_row_where_the_plan_says_so() -> None:
     dataset = make_input({"A": 30, "B": 25}, seed=3)
     values = dataset.values.copy()
     values[7, 2] = np.nan
 
     with pytest.raises(HarmonizationRefused, match=dataset.rows[7]):
-        CombatGam().fit(dataset.with_values(values), PLAN)
+        CombatGam().fit(dataset.with_values(values), replace(PLAN, missing_values="refuse"))
+
+
+def test_scans_of_too_few_ages_do_not_determine_a_smooth() -> None:
+    dataset = _in_years(_bent_data()[0])
+    values = dataset.values.copy()
+    age = np.array(dataset.covariates["age"])
+    kept = np.isin(age, [30, 35, 45, 50, 58, 60, 65, 70])
+    values[~kept, 4] = np.nan
+    lacking = dataset.with_values(values)
+
+    with pytest.raises(HarmonizationRefused, match="do not determine the covariates' effects: f4"):
+        CombatGam().fit(lacking, PLAN)
+
+    passed = CombatGam().harmonize(lacking, replace(PLAN, unusable_features="pass_through"))
+    assert passed.flags["unusable"] == ("f4",)
+    assert np.array_equal(passed.values[:, 4], values[:, 4], equal_nan=True)
+    assert np.isnan(passed.model.arrays["freedom"][0, 4])
+
+
+def test_batches_of_few_ages_each_do_not_determine_a_smooth() -> None:
+    dataset = make_input({"A": 40, "B": 40, "C": 40, "D": 40}, seed=3)
+    steps = {"A": 0.0, "B": 0.7, "C": 1.4, "D": 2.1}
+    age = tuple(50 + steps[site] + 4 * (i % 3) for i, site in enumerate(dataset.batches))
+    visits = replace(dataset, covariates={"age": age})
+
+    with pytest.raises(HarmonizationRefused, match="Within the batches age has too few different values"):
+        CombatGam().fit(visits, PLAN)
+
+    assert CombatGam().fit(visits, _with(PLAN, smooths={"age": {"basis_size": 9}})).facts["features"] == 12
 
 
 def test_scores_evaluated_together_are_those_evaluated_alone() -> None:

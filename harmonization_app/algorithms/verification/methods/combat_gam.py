@@ -16,7 +16,7 @@ from harmonization_app.algorithms.specification import Covariate, Specification
 from harmonization_app.algorithms.verification.coding import plain_batches, plain_covariates
 from harmonization_app.algorithms.verification.inputs import PLAIN_SPECIFICATION, case_input
 from harmonization_app.algorithms.verification.methods import Input
-from harmonization_app.algorithms.verification.plain import Modes, Setting, plain_fit
+from harmonization_app.algorithms.verification.plain import Array, Bools, Modes, Setting, plain_fit
 from harmonization_app.algorithms.verification.plain_penalty import (
     Penalized,
     WholeDesign,
@@ -68,7 +68,7 @@ def compute(fitted: Dataset, specification: Specification, scans: Dataset) -> Co
         seed=specification.seed,
     )
     design = _design(fitted, specification, fitted, smooths)
-    solve = _Solve(specification, list(smooths.values()))
+    solve = _Solve(fitted, specification, smooths)
     batches, pools = plain_batches(fitted, specification), pool_columns(fitted, specification)
     fit = plain_fit(fitted.values, batches, design, pools, modes, solve)
     own = _design(scans, specification, fitted, smooths)
@@ -77,55 +77,72 @@ def compute(fitted: Dataset, specification: Specification, scans: Dataset) -> Co
 
 
 class _Solve:
-    """Penalized least squares of one feature, in the place of plain least squares."""
+    """Penalized least squares of one feature, in the place of plain least squares.
 
-    def __init__(self, specification: Specification, smooths: list[_Smooth]) -> None:
+    A feature with missing values has a design of its own: the columns of all scans, in the parameters that mgcv would
+    give them on the scans that show it.
+    """
+
+    def __init__(self, fitted: Dataset, specification: Specification, smooths: dict[str, _Smooth]) -> None:
         self.options = {"penalty": "gcv", "search": "mgcv", **specification.options}
-        self.smooths = smooths
+        self.fitted, self.specification, self.smooths = fitted, specification, smooths
         self.surplus = int(any(covariate.kind == "categorical" for covariate in specification.covariates))
-        self.whole: WholeDesign | None = None
-        self.start = _common_start(smooths)
+        self.designs: dict[bytes, tuple[Array, WholeDesign, Array]] = {}
 
     def __call__(
         self, column: FloatArray, setting: Setting, reference: str | None
     ) -> tuple[float, FloatArray, float]:
-        levels = setting.levels
+        levels, seen = setting.levels, ~np.isnan(column)
         indicators = (setting.labels[:, None] == np.array(levels)).astype(float)
-        design = np.hstack([indicators, setting.scaled * setting.width + setting.middle])
-        if self.whole is None:
-            self.whole = self._whole(design)
-        level = float(column.mean())
-        problem = Penalized(column - level, self.whole)
-        coefficients = problem.coefficients(self._search(problem))
-        intercepts, slopes = coefficients[: len(levels)], coefficients[len(levels) :]
+        if seen.tobytes() not in self.designs:
+            self.designs[seen.tobytes()] = self._of(seen, indicators)
+        design, whole, start = self.designs[seen.tobytes()]
+        level = float(column[seen].mean())
+        problem = Penalized(column[seen] - level, whole)
+        coefficients = problem.coefficients(self._search(problem, start))
         residuals = problem.values - design @ coefficients
+        if not seen.all():
+            shared = np.hstack([indicators, setting.scaled * setting.width + setting.middle])[seen]
+            coefficients = np.linalg.lstsq(shared, design @ coefficients, rcond=None)[0]
+        intercepts, slopes = coefficients[: len(levels)], coefficients[len(levels) :]
         if reference is None:
             mean = float(np.mean(indicators, axis=0) @ intercepts)
             variance = float(np.mean(residuals**2))
         else:
             mean = float(intercepts[levels.index(reference)])
-            variance = float(np.mean(residuals[setting.labels == reference] ** 2))
+            variance = float(np.mean(residuals[setting.labels[seen] == reference] ** 2))
         return mean + level + float(setting.middle @ slopes), slopes * setting.width, variance**0.5
 
-    def _whole(self, design: FloatArray) -> WholeDesign:
-        """Return the design of all features; there are no missing values."""
+    def _of(self, seen: Bools, indicators: Array) -> tuple[Array, WholeDesign, Array]:
+        """Return the design of the scans `seen`, what the search needs of it, and the first penalties."""
+        smooths = self.smooths
+        if not seen.all():
+            given = {name: np.array(self.fitted.covariates[name], dtype=np.float64) for name in smooths}
+            sizes = {name: len(smooth.penalty) + 1 for name, smooth in smooths.items()}
+            smooths = {name: _learn(values, sizes[name], seen) for name, values in given.items()}
+        covariates = _design(self.fitted, self.specification, self.fitted, smooths)
+        design = np.hstack([indicators, covariates])[seen]
+        own = list(smooths.values())
+        return design, self._whole(design, own), _common_start(own)
+
+    def _whole(self, design: Array, smooths: list[_Smooth]) -> WholeDesign:
         penalties, size = [], design.shape[1]
-        at = size - sum(len(smooth.penalty) for smooth in self.smooths)
-        for smooth in self.smooths:
+        at = size - sum(len(smooth.penalty) for smooth in smooths)
+        for smooth in smooths:
             whole = np.zeros((size, size))
             whole[at : at + len(smooth.penalty), at : at + len(smooth.penalty)] = smooth.penalty
             penalties.append(whole)
             at += len(smooth.penalty)
-        ranks = tuple(len(smooth.penalty) - 1 for smooth in self.smooths)
+        ranks = tuple(len(smooth.penalty) - 1 for smooth in smooths)
         surplus = 0 if self.options["search"] == "least" else self.surplus
         return WholeDesign.of(design, penalties, ranks, surplus)
 
-    def _search(self, problem: Penalized) -> FloatArray:
+    def _search(self, problem: Penalized, first: Array) -> FloatArray:
         if self.options["search"] == "least":
             return least(problem, self.options["penalty"])
         if self.options["penalty"] == "gcv":
-            return gcv_steps(problem.gcv(), self.start)
-        start = np.append(self.start, np.log(np.mean(problem.values**2) / 10))
+            return gcv_steps(problem.gcv(), first)
+        start = np.append(first, np.log(np.mean(problem.values**2) / 10))
         return reml_steps(problem.reml(), start)[:-1]
 
 
@@ -139,9 +156,13 @@ def _design(
     return np.hstack(parts)
 
 
-def _learn(values: FloatArray, size: int) -> _Smooth:
-    """Return mgcv's s(x, k=size): eigenvectors in falling order, constraints reflected away, columns of unit size."""
+def _learn(values: FloatArray, size: int, seen: Bools | None = None) -> _Smooth:
+    """Return mgcv's s(x, k=size): eigenvectors in falling order, constraints reflected away, columns of unit size.
+
+    All `values` are knots; those `seen` are the data.
+    """
     knots = np.unique(values)
+    values = values if seen is None else values[seen]
     if len(knots) > MOST_KNOTS:
         knots = knots[np.round(np.linspace(0, len(knots) - 1, MOST_KNOTS)).astype(int)]
     kernel = np.abs(knots[:, None] - knots) ** 3 / 12
