@@ -16,6 +16,7 @@ from harmonization_app.algorithms.phantom import PhantomCalibration
 from harmonization_app.algorithms.registry import ALGORITHMS
 from harmonization_app.algorithms.specification import Specification
 from harmonization_app.diagnostics.gate_plausible import Range
+from harmonization_app.json_values import unkept_texts
 from harmonization_app.plan_schema import PLAN_SCHEMA, SCHEMA_NAME
 from hub.core.errors import InvalidInput
 
@@ -124,7 +125,7 @@ class PlanDocument:
 
 def parse_plan(document: Mapping[str, Any]) -> PlanDocument:
     """Return the parsed document. Raises PlanInvalid with a JSON pointer and a sentence for each fault."""
-    faults = _schema_faults(document) or _meaning_faults(document)
+    faults = _unkept_faults(document) or _schema_faults(document) or _meaning_faults(document)
     if faults:
         raise PlanInvalid("Correct the plan; each fault is named in errors.", errors=faults)
     specification = _specification(document["parameters"], "/parameters", faults)
@@ -151,6 +152,12 @@ def parse_plan(document: Mapping[str, Any]) -> PlanDocument:
         sensitivity=sensitivity,
         rationale=document.get("rationale", ""),
     )
+
+
+def _unkept_faults(document: Mapping[str, Any]) -> Faults:
+    return [
+        {"field": _pointer("", path), "message": message} for path, message in unkept_texts(dict(document))
+    ]
 
 
 def _schema_faults(document: Mapping[str, Any]) -> Faults:

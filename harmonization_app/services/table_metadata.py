@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harmonization_app.json_values import infinite_numbers, unkept_texts
 from hub.core.errors import InvalidInput
 
 KINDS = ("continuous", "categorical")
@@ -24,6 +25,8 @@ class TableMetadata:
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> TableMetadata:
         """Return the parsed metadata. Raises InvalidInput naming the field at fault."""
+        for path, message in (*unkept_texts(given), *infinite_numbers(given)):
+            raise _wrong(".".join(str(step) for step in path), message)
         columns = _named(given, "columns")
         covariates = _named(given, "covariates")
         other = given.get("metadata", [])

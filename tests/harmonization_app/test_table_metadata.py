@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from harmonization_cases import plan_document
 
 from harmonization_app.diagnostics.csv_reading import FeatureTableInvalid, read_header
+from harmonization_app.plan_document import PlanInvalid, parse_plan
 from harmonization_app.services.feature_set import _metadata_columns, refuse_row_key
 from harmonization_app.services.table_metadata import TableMetadata
 from hub.core.errors import InvalidInput
@@ -26,6 +28,9 @@ from hub.core.errors import InvalidInput
         ({"metadata": [1]}, "metadata.metadata"),
         ({"batch": ["site"]}, "metadata.batch"),
         ({"batch": {"name": "site"}}, "metadata.batch"),
+        ({"covariates": [{"name": "age\x00"}]}, "metadata.covariates.0.name"),
+        ({"covariates": [{"name": "age", "least": float("nan")}]}, "metadata.covariates.0.least"),
+        ({"units": {"f\ud800": "mm"}}, "metadata.units.f\\ud800"),
     ],
 )
 def test_field_of_the_wrong_type_is_named(given, field) -> None:
@@ -67,3 +72,12 @@ def test_name_of_the_row_key_is_no_column() -> None:
     refuse_row_key(("age", "site"))
     with pytest.raises(InvalidInput, match="rename the column"):
         refuse_row_key(("age", "row"))
+
+
+def test_plan_with_a_text_that_cannot_be_kept_is_refused_by_its_place() -> None:
+    document = {**plan_document(), "title": "ComBat\x00", "rationale": "because\ud800"}
+
+    with pytest.raises(PlanInvalid) as refusal:
+        parse_plan(document)
+
+    assert [fault["field"] for fault in refusal.value.errors] == ["/title", "/rationale"]
