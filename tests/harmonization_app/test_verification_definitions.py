@@ -282,6 +282,9 @@ def test_one_value_in_all_observed_scans_of_a_batch_keeps_its_scale() -> None:
     assert result.model.arrays["delta_star"][1, 3] == 1.0
     assert np.nanstd(result.values[sites == "B", 3]) < 1e-12
     assert result.facts["missing_cells"] == 2
+    told = [finding["message"] for finding in result.facts["findings"] if finding["code"] == "missing_value"]
+    assert len(told) == 1
+    assert told[0].startswith("2 ")
 
 
 def test_two_sites_are_enough_for_federated_combat() -> None:
