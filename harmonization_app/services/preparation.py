@@ -49,7 +49,7 @@ def prepare(parsed: PlanDocument, feature_set: FeatureSet, former: RowDecisions 
         decisions, findings = former, [_TAKEN_OVER]
     dataset = examined(apply_decisions(whole, decisions))
     findings += _blinding(parsed, feature_set.trial, dataset)
-    findings.append(memory_finding(parsed, feature_set))
+    findings.append(memory_finding(parsed, feature_set, whole=former is not None))
     return Prepared(dataset, decisions, tuple(findings), _calibration(parsed, whole, decisions))
 
 
@@ -100,9 +100,9 @@ def _sensitivity(parsed: PlanDocument, dataset: Dataset) -> list[Finding]:
     return findings
 
 
-def memory_finding(parsed: PlanDocument, feature_set: FeatureSet) -> Finding:
+def memory_finding(parsed: PlanDocument, feature_set: FeatureSet, *, whole: bool = False) -> Finding:
     """Return what the run would take of memory, a stop where that is more than it may."""
-    estimate = estimate_memory(parsed, feature_set)
+    estimate = estimate_memory(parsed, feature_set, whole=whole)
     severity: Severity = "info" if estimate.fits else "stop"
     return Finding("memory", severity, estimate.sentence)
 

@@ -77,7 +77,7 @@ def start_run(
     require_analyst(actor, feature_set.trial, "run harmonizations")
     document = _document(feature_set, plan, specification)
     parsed = parse_plan(document)
-    estimate = estimate_memory(parsed, feature_set, repeated=rerun_of is not None)
+    estimate = estimate_memory(parsed, feature_set, whole=bool(rerun_of or frozen))
     require_memory(estimate)
     row = HarmonizationRun(
         trial=feature_set.trial,

@@ -87,18 +87,16 @@ class MemoryEstimate:
         return {"bytes": self.bytes, "limit_bytes": self.limit_bytes, "how": self.how}
 
 
-def estimate_memory(
-    parsed: PlanDocument, feature_set: FeatureSet, *, repeated: bool = False
-) -> MemoryEstimate:
+def estimate_memory(parsed: PlanDocument, feature_set: FeatureSet, *, whole: bool = False) -> MemoryEstimate:
     """Return the memory of a run of a plan on a feature set, read from their sizes alone.
 
-    A run that is `repeated` is computed whole in a process of its own.
+    A repetition, and scans corrected by a frozen model, are computed `whole` where a fit goes by blocks.
     """
     shared = is_shared(parsed, feature_set)
     needed, how = (_by_blocks if shared else _in_memory)(parsed, feature_set)
-    if repeated and shared:
+    if whole and shared:
         needed += _table_bytes(parsed, feature_set)
-        how += ", and the whole result in the process that repeats the run"
+        how += ", and the whole result, which is not made by blocks here"
     limit_bytes = settings.HUB_RUN_MEMORY_LIMIT_MB << 20
     return MemoryEstimate(needed, limit_bytes, how, _advice(parsed, feature_set, shared))
 

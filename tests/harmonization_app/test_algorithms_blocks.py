@@ -139,13 +139,40 @@ def test_units_of_large_batches_give_the_same_bits(larger, unit) -> None:
     assert values.tobytes() == Combat().harmonize(dataset, PLAN).values.tobytes()
 
 
-def test_nonparametric_priors_are_those_of_all_features() -> None:
+@pytest.mark.parametrize(
+    ("changes", "holes"),
+    [
+        ({}, False),
+        ({"reference_batch": "C"}, True),
+        ({"mean_only": True}, False),
+        ({"mean_only": True}, True),
+    ],
+    ids=["complete", "reference and holes", "mean only", "mean only and holes"],
+)
+def test_nonparametric_priors_are_those_of_all_features(changes, holes) -> None:
     dataset = _table(700)
-    plan = replace(PLAN, parametric=False)
+    if holes:
+        values = dataset.values.copy()
+        values[np.random.default_rng(2).random(values.shape) < 0.02] = np.nan
+        dataset = dataset.with_values(values)
+    plan = replace(PLAN, parametric=False, **changes)
 
     values, _ = _in_stages(dataset, plan, [0, 300, 700])
 
     assert max_difference_sd(values, Combat().harmonize(dataset, plan).values, dataset.values) < 1e-12
+
+
+@pytest.mark.parametrize("holes", [False, True], ids=["complete", "holes"])
+@pytest.mark.parametrize(
+    "changes", [{"reference_batch": "C", "mean_only": True}, {"mean_only": True, "eb": False}]
+)
+def test_options_together_give_the_same_bits(table, changes, holes) -> None:
+    dataset = _with_holes(table) if holes else table
+    plan = replace(PLAN, unusable_features="pass_through", **changes)
+
+    values, _ = _in_stages(dataset, plan, [0, UNIT, FEATURES])
+
+    assert values.tobytes() == Combat().harmonize(dataset, plan).values.tobytes()
 
 
 def test_chosen_features_and_pools_are_those_of_the_plan(table) -> None:

@@ -180,11 +180,11 @@ def test_what_is_too_large_is_told_what_would_need_less(trial, people, features,
 
 
 @pytest.mark.django_db
-def test_a_repetition_by_blocks_states_the_whole_result_too(trial, people, tmp_path, settings) -> None:
+def test_what_is_computed_whole_states_the_whole_result_too(trial, people, tmp_path, settings) -> None:
     settings.HUB_RUN_BLOCK_CELLS = 1
     matrix = wide_matrix(trial, people, tmp_path, features=500)
     plan = parse_plan(plan_document(parameters={"covariates": []}, sensitivity=[]))
 
-    once, again = (run_memory.estimate_memory(plan, matrix, repeated=repeated) for repeated in (False, True))
+    once, again = (run_memory.estimate_memory(plan, matrix, whole=whole) for whole in (False, True))
 
     assert again.bytes - once.bytes == 8 * matrix.row_count * 500
