@@ -1,4 +1,4 @@
-"""Plans: list, editor with the gate beside it, one plan, lock, amend."""
+"""Plans: list, editor with the gate beside it, one plan, lock, amend, discard."""
 
 from __future__ import annotations
 
@@ -149,6 +149,14 @@ def plan_amend(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
     )
     sentence = f"Version {draft.version} is a draft. Version {draft.version - 1} stays in force."
     return done(request, sentence, "plan-edit", trial.code, draft.pk)
+
+
+@require_POST
+@harmonization_page
+def plan_discard(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
+    plan = _get(request, trial, pk)
+    services.discard_draft(actor=request.user, plan=plan)
+    return done(request, f"The draft {plan} is discarded.", "plans", trial.code)
 
 
 def _as_json(document: dict[str, Any]) -> str:

@@ -43,6 +43,7 @@ _plans = [
     path("<uuid:pk>/edit/", plans.plan_edit, name="plan-edit"),
     path("<uuid:pk>/lock/", plans.plan_lock, name="plan-lock"),
     path("<uuid:pk>/amend/", plans.plan_amend, name="plan-amend"),
+    path("<uuid:pk>/discard/", plans.plan_discard, name="plan-discard"),
 ]
 _runs = [
     path("", runs.run_list, name="runs"),

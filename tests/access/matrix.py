@@ -421,6 +421,7 @@ _page("GET t/<slug:trial_code>/plans/<uuid:pk>/edit/", HARMONIZATION, TRIAL, thi
 _page("POST t/<slug:trial_code>/plans/<uuid:pk>/edit/", ANALYSTS, TRIAL, thing="plan_draft")
 _page("POST t/<slug:trial_code>/plans/<uuid:pk>/lock/", ADMINISTRATORS, TRIAL, thing="plan_draft")
 _page("POST t/<slug:trial_code>/plans/<uuid:pk>/amend/", ANALYSTS, TRIAL, thing="plan")
+_page("POST t/<slug:trial_code>/plans/<uuid:pk>/discard/", ANALYSTS, TRIAL, thing="plan_unused")
 _page("GET t/<slug:trial_code>/runs/", HARMONIZATION, TRIAL)
 _page("POST t/<slug:trial_code>/runs/start/", ANALYSTS, TRIAL)
 _page("GET t/<slug:trial_code>/runs/<uuid:pk>/", HARMONIZATION, TRIAL, thing="run")

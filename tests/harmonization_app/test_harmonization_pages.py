@@ -275,6 +275,27 @@ def test_an_auditor_may_not_ask_the_gate(client, trial, people, features):
     assert answer.context["problem"]["code"] == "not_allowed"
 
 
+def test_a_draft_is_discarded_by_page_unless_a_run_was_made_with_it(client, trial, people, features):
+    plan = plan_services.save_draft(actor=people.statistician, trial=trial, document=plan_document())
+    tried = plan_services.save_draft(
+        actor=people.statistician, trial=trial, document=plan_document(name="tried")
+    )
+    run_services.start_run(actor=people.statistician, feature_set=features, plan=tried)
+    offered = [
+        reverse("plan-discard", args=[trial.code, item.pk])
+        in page(client, people.statistician, "plan", trial.code, item.pk).content.decode()
+        for item in (plan, tried)
+    ]
+
+    answers = [
+        post(client, people.statistician, "plan-discard", trial.code, item.pk) for item in (plan, tried)
+    ]
+
+    assert offered == [True, False]
+    assert [answer.status_code for answer in answers] == [302, 409]
+    assert list(HarmonizationPlan.objects.all()) == [tried]
+
+
 def test_a_plan_is_drafted_locked_and_amended_by_page(client, trial, people):
     locked_combat(people.admin)
     drafted = post(client, people.statistician, "plan-new", trial.code, document=json.dumps(plan_document()))
