@@ -13,7 +13,7 @@ from harmonization_app.algorithms.registry import get_algorithm
 from harmonization_app.models import AlgorithmVersion, AlgorithmVersionState, FeatureSet, HarmonizationPlan
 from harmonization_app.permissions import require_analyst, require_locker
 from harmonization_app.plan_document import PlanInvalid, parse_plan
-from harmonization_app.services.algorithm import register_algorithms, require_present_code
+from harmonization_app.services.algorithm import DigestDiffers, register_algorithms, require_present_code
 from harmonization_app.services.preparation import check_prepared, memory_finding, prepare
 from hub.core.audit.services import record
 from hub.core.canonical import digest
@@ -90,7 +90,14 @@ def discard_draft(*, actor: Any, plan: HarmonizationPlan) -> None:
 
 def check_plan(*, actor: Any, plan: HarmonizationPlan, feature_set: FeatureSet) -> tuple[Finding, ...]:
     """Return what the gate says of running `plan` on `feature_set`, without running. Raises NotAllowed."""
-    return check_document(actor=actor, trial=plan.trial, document=plan.document, feature_set=feature_set)
+    findings = check_document(actor=actor, trial=plan.trial, document=plan.document, feature_set=feature_set)
+    try:
+        if plan.algorithm_version is not None:
+            require_present_code(plan.algorithm_version)
+    except DigestDiffers as error:
+        message = f"{error.detail} Amend the plan and lock it on that version."
+        return (Finding("algorithm_code_differs", "stop", message), *findings)
+    return findings
 
 
 def check_document(

@@ -20,7 +20,7 @@ from harmonization_app.models import (
 )
 from harmonization_app.permissions import require_analyst
 from harmonization_app.plan_document import PlanDocument, parse_plan
-from harmonization_app.services.algorithm import register_algorithms
+from harmonization_app.services.algorithm import register_algorithms, require_present_code
 from harmonization_app.services.run_memory import estimate_memory, require_memory
 from harmonization_app.services.run_state import finish_run
 from hub.core.audit.services import record
@@ -72,7 +72,8 @@ def start_run(
     """Store a run and enqueue it. It is primary only under the plan in force and before data lock.
 
     `exploratory` is a reason that makes it exploratory in any case; `frozen` names the model that is used.
-    Raises NotAllowed, InvalidInput, PlanInvalid, and Conflict where the same primary run is under way.
+    Raises NotAllowed, InvalidInput, PlanInvalid, DigestDiffers where the plan's method is not the installed one,
+    and Conflict where the same primary run is under way.
     """
     require_analyst(actor, feature_set.trial, "run harmonizations")
     document = _document(feature_set, plan, specification)
@@ -126,6 +127,8 @@ def _place(
             raise Conflict("The plan was changed a moment ago. Read it, then start the run again.")
         row.plan, row.plan_digest = plan, plan.digest
     locked = plan.algorithm_version if plan else None
+    if locked is not None:
+        require_present_code(locked)
     row.algorithm_version = locked or _usable_version(parsed.algorithm)
     why = exploratory or _why_exploratory(plan, parsed, row.algorithm_version, trial)
     row.kind = HarmonizationRun.Kind.EXPLORATORY if why else HarmonizationRun.Kind.PRIMARY

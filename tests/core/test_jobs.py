@@ -117,14 +117,16 @@ def test_a_job_that_kills_every_worker_fails_in_the_end():
 
 
 def test_a_worker_that_comes_back_from_the_dead_changes_nothing():
-    row = services.enqueue("test.works", key="a", arguments={"value": 1})
+    row = services.enqueue("test.refuses", key="a", arguments={})
     ghost = services._claim(str(row.pk))
     Job.objects.filter(pk=row.pk).update(attempts=2)
 
     services._finish(ghost, JobState.SUCCEEDED, "")
+    services._fail(ghost, "the work of its successor")
+    services._end_cancelled(ghost)
 
     row.refresh_from_db()
-    assert row.state == "running"
+    assert row.state == "running" and failures == []
 
 
 def test_a_lost_message_is_sent_again(kinds):

@@ -133,6 +133,11 @@ def test_code_that_is_not_the_locked_code_is_refused(trial, people, features, mo
     with pytest.raises(algorithm_services.DigestDiffers):
         run_execution.execute_run(job_context(), run_id=str(row.pk))
 
+    with pytest.raises(algorithm_services.DigestDiffers):
+        run_services.start_run(actor=people.statistician, feature_set=features, plan=plan)
+    stop = plan_services.check_plan(actor=people.statistician, plan=plan, feature_set=features)[0]
+    assert (stop.code, stop.severity) == ("algorithm_code_differs", "stop")
+
 
 def test_another_numerical_environment_is_refused_for_a_primary_run(trial, people, features, monkeypatch):
     plan = lock_plan(trial, people)

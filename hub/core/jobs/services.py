@@ -139,26 +139,26 @@ def _claim(job_id: str) -> Job | None:
     return Job.objects.get(pk=job_id) if claimed else None
 
 
-def _finish(row: Job, state: str, reason: str) -> None:
-    # The attempt guards against a worker that was thought dead and comes back.
+def _finish(row: Job, state: str, reason: str) -> bool:
+    """End an attempt; False where it is no longer the current one: its worker was thought dead and came back."""
     changes: dict[str, Any] = {"state": state, "reason": reason[:2000], "finished_at": timezone.now()}
     if state == JobState.SUCCEEDED:
         changes["progress"] = 1.0
-    Job.objects.filter(pk=row.pk, state=JobState.RUNNING, attempts=row.attempts).update(**changes)
+    current = Job.objects.filter(pk=row.pk, state=JobState.RUNNING, attempts=row.attempts)
+    return bool(current.update(**changes))
 
 
 def _fail(row: Job, reason: str) -> None:
     definition = kind_named(row.kind)
     with transaction.atomic():
-        _finish(row, JobState.FAILED, reason)
-        if definition.on_failure is not None:
+        if _finish(row, JobState.FAILED, reason) and definition.on_failure is not None:
             definition.on_failure(row.arguments, reason)
 
 
 def _end_cancelled(row: Job) -> None:
     with transaction.atomic():
-        _finish(row, JobState.CANCELLED, CANCELLED)
-        _tell_cancelled(row)
+        if _finish(row, JobState.CANCELLED, CANCELLED):
+            _tell_cancelled(row)
 
 
 def _tell_cancelled(row: Job) -> None:
