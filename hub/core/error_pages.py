@@ -7,24 +7,29 @@ from django.contrib.auth.models import AnonymousUser
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
-from hub.core.api.problems import RETRY_AFTER_S, as_hub_error
+from hub.core.api.problems import PROBLEM_JSON, as_hub_error
 from hub.core.database import connection_lost
 from hub.core.errors import HubError, NotAllowed, NotFound
 
 
-def _answer(request: HttpRequest, error: HubError) -> HttpResponse:
+def answer_problem(request: HttpRequest, error: HubError) -> HttpResponse:
+    """Answer a refusal as a problem document to programs, as a page to people."""
     problem = error.as_problem()
     if request.path.startswith(("/api/", "/health/")):
-        return JsonResponse(problem, status=error.http_status, content_type="application/problem+json")
-    return render(request, "problem.html", {"problem": problem}, status=error.http_status)
+        response: HttpResponse = JsonResponse(problem, status=error.http_status, content_type=PROBLEM_JSON)
+    else:
+        response = render(request, "problem.html", {"problem": problem}, status=error.http_status)
+    if error.retry_after_s is not None:
+        response["Retry-After"] = str(error.retry_after_s)
+    return response
 
 
 def not_found(request: HttpRequest, exception: Any = None) -> HttpResponse:
-    return _answer(request, NotFound("There is nothing at this address that you may see."))
+    return answer_problem(request, NotFound("There is nothing at this address that you may see."))
 
 
 def not_allowed(request: HttpRequest, exception: Any = None) -> HttpResponse:
-    return _answer(request, NotAllowed("Your role does not allow this."))
+    return answer_problem(request, NotAllowed("Your role does not allow this."))
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
@@ -33,13 +38,11 @@ def server_error(request: HttpRequest) -> HttpResponse:
     if isinstance(raised, Exception) and connection_lost(raised) and (lost := as_hub_error(raised)):
         # The page must not ask the database who is looking at it.
         request.user = AnonymousUser()
-        response = _answer(request, lost)
-        response["Retry-After"] = RETRY_AFTER_S
-        return response
+        return answer_problem(request, lost)
     error = HubError(
         "Something failed in the hub. Nothing was half-written. The log has the details under the request id"
         " in the X-Request-ID header; tell the administrator.",
         code="internal_error",
     )
     error.http_status = 500
-    return _answer(request, error)
+    return answer_problem(request, error)

@@ -10,12 +10,13 @@ class HubError(Exception):
     """An expected failure with a code for programs and a sentence for people.
 
     `detail` says what failed, where, why and what to do. `errors` lists the parts of the input at fault,
-    each {"field": ..., "message": ...}.
+    each {"field": ..., "message": ...}. `retry_after_s` says when the same request may succeed, where that is known.
     """
 
     code = "error"
     title = "The request could not be carried out"
     http_status = 400
+    retry_after_s: int | None = None
 
     def __init__(
         self, detail: str = "", *, errors: Sequence[Mapping[str, Any]] = (), code: str | None = None
@@ -86,6 +87,7 @@ class Unavailable(HubError):
     code = "unavailable"
     title = "A part of the hub is not available now; try again"
     http_status = 503
+    retry_after_s = 5
 
 
 class StorageFull(HubError):

@@ -120,6 +120,19 @@ def test_a_detail_has_a_tag_that_changes_with_it(api):
     assert api.get(address, HTTP_IF_NONE_MATCH=tag).status_code == 200
 
 
+@pytest.mark.parametrize("condition", ["W/{}", '"other", {}', "*"])
+def test_a_tag_is_known_in_every_form_of_if_none_match(api, condition):
+    address = f"{TRIALS}{TrialFactory().pk}/"
+    tag = api.get(address)["ETag"]
+
+    assert api.get(address, headers={"If-None-Match": condition.format(tag)}).status_code == 304
+
+
+def test_the_title_of_a_refusal_is_no_template(api):
+    assert api.delete(TRIALS).json()["title"] == "Method Not Allowed"
+    assert api.post(TRIALS, "x", content_type="text/plain").json()["title"] == "Unsupported Media Type"
+
+
 def test_a_list_pages_through_every_row_once(api):
     trial = TrialFactory()
     made = {str(SiteFactory(trial=trial).pk) for _ in range(5)}
@@ -147,3 +160,11 @@ def test_a_rule_of_the_database_is_told_in_words(api):
     body = {"trial": str(trial.pk), "site": str(site.pk), "user": str(UserFactory().pk), "role": "sponsor"}
 
     assert problem(api.post("/api/v1/memberships/", body, format="json")) == (400, "invalid_input")
+
+
+@pytest.mark.parametrize("limit", ["abc", "0", "-1", "1.5", "", "²"])
+def test_a_limit_that_is_no_number_of_rows_is_refused(api, limit):
+    answer = api.get(TRIALS, {"limit": limit})
+
+    assert problem(answer) == (400, "invalid_input")
+    assert answer.json()["errors"][0]["field"] == "limit"

@@ -105,6 +105,21 @@ def test_a_feature_set_is_imported_listed_and_downloaded(trial, stat, auditor):
     assert auditor.get(f"feature-sets/{row['id']}/data/").content.startswith(b"subject,visit,")
 
 
+def test_a_table_sent_again_under_its_key_is_one_feature_set_and_another_is_refused(trial, stat):
+    def send(content=None):
+        form = import_form(trial, content) if content else import_form(trial)
+        address = f"{API}feature-sets/"
+        return stat.client.post(address, form, format="multipart", headers={"Idempotency-Key": "once"})
+
+    first, again = send(), send()
+    other = send("\n".join(as_csv().splitlines()[:-1]).encode())
+
+    assert (first.status_code, again.status_code, again.json()["id"]) == (201, 201, first.json()["id"])
+    assert again["Idempotency-Replayed"] == "true"
+    assert first.json()["row_count"] == 120
+    assert_problem(other, 409, "conflict")
+
+
 def test_a_faulty_feature_set_is_a_problem_with_row_and_column(trial, stat):
     lines = as_csv().splitlines()
     lines[3] = ",".join([*lines[3].split(",")[:-1], "abc"])

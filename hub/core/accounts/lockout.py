@@ -6,12 +6,13 @@ from typing import Any
 
 from axes.handlers.proxy import AxesProxyHandler
 from axes.helpers import get_client_ip_address
+from django.conf import settings
 from django.contrib.auth.signals import user_login_failed
-from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import render
+from django.http import HttpRequest, HttpResponse
 
 from hub.core.accounts.models import User
 from hub.core.audit.services import record
+from hub.core.error_pages import answer_problem
 from hub.core.errors import HubError
 
 
@@ -19,6 +20,7 @@ class LockedOut(HubError):
     code = "locked_out"
     title = "Too many failed logins"
     http_status = 429
+    retry_after_s = round(settings.AXES_COOLOFF_TIME * 3600)
 
     def __init__(self) -> None:
         super().__init__(
@@ -43,9 +45,4 @@ def forget_failures(request: HttpRequest, username: str) -> None:
 
 
 def refuse_locked_out(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-    error = LockedOut()
-    if request.path.startswith("/api/"):
-        return JsonResponse(
-            error.as_problem(), status=error.http_status, content_type="application/problem+json"
-        )
-    return render(request, "problem.html", {"problem": error.as_problem()}, status=error.http_status)
+    return answer_problem(request, LockedOut())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -25,7 +26,6 @@ from hub.core.errors import (
 
 log = structlog.get_logger(__name__)
 PROBLEM_JSON = "application/problem+json"
-RETRY_AFTER_S = "5"
 
 
 def problem_response(error: Exception, context: dict[str, Any]) -> Response | None:
@@ -37,8 +37,8 @@ def problem_response(error: Exception, context: dict[str, Any]) -> Response | No
     response = Response(problem.as_problem(), status=problem.http_status, content_type=PROBLEM_JSON)
     if problem.http_status == status.HTTP_401_UNAUTHORIZED:
         response["WWW-Authenticate"] = "Token"
-    if problem.http_status == status.HTTP_503_SERVICE_UNAVAILABLE:
-        response["Retry-After"] = RETRY_AFTER_S
+    if problem.retry_after_s is not None:
+        response["Retry-After"] = str(problem.retry_after_s)
     return response
 
 
@@ -59,7 +59,9 @@ def as_hub_error(error: Exception) -> HubError | None:
     if isinstance(error, exceptions.APIException):
         problem = HubError(_text(error), code=getattr(error, "default_code", "error"))
         problem.http_status = error.status_code
-        problem.title = str(error.default_detail)
+        # Some of the framework's sentences are templates: 'Method "{method}" not allowed.'
+        words = str(error.default_detail)
+        problem.title = HTTPStatus(error.status_code).phrase if "{" in words else words
         return problem
     if connection_lost(error):
         return Unavailable(

@@ -7,8 +7,11 @@ import json
 from typing import Any
 
 import structlog
+from django.core.files.uploadedfile import UploadedFile
 from django.db import Error as DatabaseFailure
 from django.db import IntegrityError, connection, transaction
+from django.utils.datastructures import MultiValueDict
+from django.utils.http import parse_etags
 from rest_framework import viewsets
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -35,7 +38,7 @@ class HubViewSet(viewsets.GenericViewSet):
         if self._is_detail(request, response):
             tag = '"' + hashlib.sha256(response.rendered_content).hexdigest()[:32] + '"'
             response["ETag"] = tag
-            if request.headers.get("If-None-Match") == tag:
+            if _names(request.headers.get("If-None-Match", ""), tag):
                 not_modified = Response(status=304, headers={"ETag": tag})
                 not_modified.accepted_renderer = response.accepted_renderer
                 not_modified.accepted_media_type = response.accepted_media_type
@@ -87,6 +90,11 @@ class HubViewSet(viewsets.GenericViewSet):
         return response
 
 
+def _names(condition: str, tag: str) -> bool:
+    """Return whether If-None-Match holds this tag: one of several, weak or not, or any (RFC 9110, 13.1.2)."""
+    return any(given == "*" or given.removeprefix("W/") == tag for given in parse_etags(condition))
+
+
 def _settle_safely(record: IdempotencyRecord, response: Response) -> None:
     """Keep the answer under its key. The request is answered as it ended, also where the database is lost by now."""
     try:
@@ -117,7 +125,7 @@ class _Repeated(Exception):
 def _reserve(request: Request, key: str) -> IdempotencyRecord:
     if len(key) > 200:
         raise InvalidInput("Idempotency-Key has at most 200 characters.")
-    request_digest = digest(request.data if isinstance(request.data, dict) else str(request.data))
+    request_digest = digest(_comparable(request.data))
     try:
         with transaction.atomic():
             return IdempotencyRecord.objects.create(
@@ -130,6 +138,19 @@ def _reserve(request: Request, key: str) -> IdempotencyRecord:
     if record.status is None:
         raise Conflict("The first request with this Idempotency-Key is still under way. Try again shortly.")
     return record
+
+
+def _comparable(data: Any) -> Any:
+    """Return a request's data as JSON can hold it; a file of a form stands there by its name and SHA-256."""
+    if isinstance(data, MultiValueDict):
+        return {name: [_comparable(value) for value in data.getlist(name)] for name in data}
+    if isinstance(data, UploadedFile):
+        content = hashlib.sha256()
+        for piece in data.chunks():
+            content.update(piece)
+        data.seek(0)
+        return {"file": data.name, "sha256": content.hexdigest()}
+    return data if isinstance(data, dict) else str(data)
 
 
 def _plain(response: Response) -> Any:
