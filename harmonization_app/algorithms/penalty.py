@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import scipy.linalg
 
-from harmonization_app.algorithms.base import FloatArray
+from harmonization_app.algorithms.base import FloatArray, IntArray
 
 Criterion = Literal["gcv", "reml"]
 GRID_STEP = 0.25
@@ -219,29 +219,49 @@ def reml_many(
 def least_score(problem: Problem, criterion: Criterion) -> FloatArray:
     """Return the logarithms of the penalties [1 x features] at the least score, for a single smooth.
 
-    The least of a grid of quarter steps over all penalties that make a difference, then bisection of the
-    slope between its neighbours to the last bit; at an end of the grid, that end.
+    The two lowest of the local minima on a grid of quarter steps over all penalties that make a difference, each
+    followed by bisection of the slope between its neighbours to the last bit (at an end of the grid, that end): which
+    of two nearly equal ones is lower is not for the grid to say.
     """
     curve = _gcv_curve if criterion == "gcv" else _reml_curve
     low = math.log(LEAST_FREEDOM) - math.log(float(np.sum(problem.strengths)))
     high = math.log(float(np.sum(1.0 / problem.strengths))) - math.log(LEAST_FREEDOM)
     grid = np.arange(low, high + GRID_STEP, GRID_STEP)
+    found = [_at_bottom(problem, curve, grid, place) for place in _two_lowest(problem, curve, grid)]
+    scores = [curve(problem, point)[0] for point in found]
+    return np.where(scores[0] <= scores[1], *found)[None, :]
+
+
+Curve = Callable[[Problem, FloatArray], tuple[FloatArray, FloatArray]]
+
+
+def _two_lowest(problem: Problem, curve: Curve, grid: FloatArray) -> IntArray:
+    """Return the places on the grid of the two lowest local minima [2 x features], the lower first."""
     features = problem.signals.shape[1]
-    best, place = np.full(features, np.inf), np.zeros(features, dtype=np.int64)
-    for index, point in enumerate(grid.tolist()):
-        scores = curve(problem, np.full(features, point))[0]
-        better = scores < best
-        best[better], place[better] = scores[better], index
+    beyond = np.full(features, np.inf)
+    lowest, places = np.full((2, features), np.inf), np.zeros((2, features), dtype=np.int64)
+    before, here = beyond, curve(problem, np.full(features, grid[0]))[0]
+    for index, point in enumerate([*grid[1:].tolist(), None]):
+        following = beyond if point is None else curve(problem, np.full(features, point))[0]
+        scores = np.where((here <= before) & (here < following), here, np.inf)
+        first = scores < lowest[0]
+        second = ~first & (scores < lowest[1])
+        lowest[1, first], places[1, first] = lowest[0, first], places[0, first]
+        lowest[0, first], places[0, first] = scores[first], index
+        lowest[1, second], places[1, second] = scores[second], index
+        before, here = here, following
+    return places
+
+
+def _at_bottom(problem: Problem, curve: Curve, grid: FloatArray, place: IntArray) -> FloatArray:
+    """Return the points [features] of no slope between the neighbours of places on the grid."""
     left, right = grid[np.maximum(place - 1, 0)], grid[np.minimum(place + 1, len(grid) - 1)]
     for _ in range(BISECTIONS):
         middle = 0.5 * (left + right)
         falling = curve(problem, middle)[1] < 0
         left, right = np.where(falling, middle, left), np.where(falling, right, middle)
     at_end = (place == 0) | (place == len(grid) - 1)
-    return np.where(at_end, grid[place], 0.5 * (left + right))[None, :]
-
-
-Curve = Callable[[Problem, FloatArray], tuple[FloatArray, FloatArray]]
+    return np.where(at_end, grid[place], 0.5 * (left + right))
 
 
 def _gcv_curve(problem: Problem, log_penalty: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -144,7 +144,7 @@ class Penalized:
 
 
 def least(problem: Penalized, criterion: str) -> Array:
-    """Return the logarithm of the one penalty at the least score, by a grid and a bracketed root of the slope."""
+    """Return the logarithm of the one penalty at the least score, by a grid and bracketed roots of the slope."""
     score = problem.gcv()
     if criterion == "reml":
         both = problem.reml()
@@ -156,19 +156,31 @@ def least(problem: Penalized, criterion: str) -> Array:
             return both(np.append(logs, math.log(2 * start[2][-1, -1] / spare)))
 
     grid = np.arange(-28.0, 32.0, 0.25)
-    scores = [score(np.array([point]))[0] for point in grid]
-    best = int(np.argmin(scores))
-    if best in (0, len(grid) - 1):
-        return grid[best : best + 1]
-    low, high = grid[best - 1], grid[best + 1]
+    scores = [math.inf, *(score(np.array([point]))[0] for point in grid), math.inf]
+    valleys = [
+        at for at in range(len(grid)) if scores[at + 1] <= scores[at] and scores[at + 1] < scores[at + 2]
+    ]
+    lowest = sorted(valleys, key=lambda at: scores[at + 1])[:2]
+    bottoms = [_bottom(score, grid, at) for at in lowest]
+    return min(bottoms, key=lambda point: score(point)[0])
+
+
+def _bottom(score: Score, grid: Array, at: int) -> Array:
+    """Return the point of no slope between the neighbours of a point of the grid; that point where there is none."""
+    if at in (0, len(grid) - 1):
+        return grid[at : at + 1]
+    low, high = grid[at - 1], grid[at + 1]
     slopes = [score(np.array([point]))[1][0] for point in (low, high)]
     if slopes[0] * slopes[1] >= 0:
-        return grid[best : best + 1]
+        return grid[at : at + 1]
     return np.array([brentq(lambda point: score(np.array([point]))[1][0], low, high, xtol=1e-13)])
 
 
 def gcv_steps(score: Score, start: Array) -> Array:
-    """Return where mgcv's search by GCV ends: Newton steps, then strides of two while the score falls."""
+    """Return where mgcv's search by GCV ends: Newton steps, then strides of two while the score falls.
+
+    A slope of nothing but rounding does not say which way to stride: both are tried, and the lower taken.
+    """
     point = start
     best, gradient, hessian, _ = score(point)
     gain, count = 1e10, 1
@@ -193,6 +205,8 @@ def gcv_steps(score: Score, start: Array) -> Array:
             break
     for axis in range(len(point)):
         stride = np.eye(len(point))[axis] * (2.0 if gradient[axis] < 0 else -2.0)
+        if abs(gradient[axis]) <= 1e-12 * best and score(point - stride)[0] < score(point + stride)[0]:
+            stride = -stride
         for _ in range(5):
             value = score(point + stride)[0]
             if value - best >= -1e-14 * best:
