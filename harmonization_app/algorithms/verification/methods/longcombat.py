@@ -25,7 +25,7 @@ from harmonization_app.algorithms.verification.pooled import Correction, pool_co
 
 # Above this many cells the search for variance ratios is repeated for a seeded sample of features.
 SEARCHED_CELLS = 200_000
-LARGEST_CELLS = 5_000_000
+LARGEST_CELLS = 50_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
