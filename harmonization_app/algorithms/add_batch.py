@@ -11,7 +11,7 @@ their range the effect is extrapolated, and a warning says so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -104,8 +104,7 @@ def add_batch(model: Model, dataset: Dataset, batch: str | None = None) -> Model
     labels = merged_labels(dataset, model.specification)
     reference = model.specification.reference_batch if model.algorithm == "pairwise" else None
     new = sorted({str(label) for label in labels} - {reference}) if batch is None else [batch]
-    if len(new) != 1 or None in labels or new[0] in model.batches or new[0] not in labels:
-        message = f"The scans must be of one batch that the model does not know; they are of {listed(new)}."
+    if message := _why_none(model, new, labels):
         raise HarmonizationRefused([Finding("no_single_new_batch", "stop", message, batches=tuple(new))])
     scans = dataset.select([row for row, label in enumerate(labels) if label == new[0]])
     findings = _check(model, scans, new[0])
@@ -120,6 +119,22 @@ def add_batch(model: Model, dataset: Dataset, batch: str | None = None) -> Model
     return replace(
         extended, facts={**extended.facts, "added_batches": [*model.facts.get("added_batches", []), entry]}
     )
+
+
+def _why_none(model: Model, new: list[str], labels: Sequence[str | None]) -> str:
+    """Return why the scans are not of one batch that the model does not know, "" where they are."""
+    if None in labels:
+        return (
+            "Scans without a batch label cannot be told from those of the new batch. Label or leave them out."
+        )
+    if len(new) != 1:
+        return f"The scans must be of one batch that the model does not know; they are of {listed(new)}."
+    if new[0] in model.batches:
+        return f"The model knows batch {new[0]} already: apply it to these scans, no batch is to be added."
+    if new[0] not in labels:
+        there = listed(sorted({str(label) for label in labels}))
+        return f"No scan is of batch {new[0]}; the scans are of {there}."
+    return ""
 
 
 def _extenders() -> dict[str, Extender]:

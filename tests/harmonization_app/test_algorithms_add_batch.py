@@ -227,6 +227,23 @@ def test_capability_and_explanation_say_whether_a_batch_can_be_added(name) -> No
     assert possible or explain_new_batch(name) in refusal.value.detail
 
 
+@pytest.mark.parametrize(
+    ("batch", "labels", "reason"),
+    [
+        (None, ("C", "D"), "they are of C, D."),
+        ("A", ("A", "C"), "The model knows batch A already"),
+        ("E", ("C", "D"), "No scan is of batch E; the scans are of C, D."),
+        ("C", ("C", None), "Scans without a batch label"),
+    ],
+)
+def test_a_batch_that_cannot_be_told_is_refused_with_the_reason(dataset, batch, labels, reason) -> None:
+    known, new = _parts(dataset)
+    scans = replace(new, batches=labels * 15)
+
+    with pytest.raises(HarmonizationRefused, match=reason):
+        add_batch(Combat().fit(known, PLAN), scans, batch)
+
+
 def test_faulty_additions_are_refused(dataset) -> None:
     known, new = _parts(dataset)
     model = Combat().fit(known, PLAN)
@@ -246,7 +263,7 @@ def test_faulty_additions_are_refused(dataset) -> None:
             add_batch(model, scans)
     with pytest.raises(HarmonizationRefused, match="missing"):
         add_batch(Combat().fit(known, replace(PLAN, missing_values="refuse")), new.with_values(holed))
-    with pytest.raises(HarmonizationRefused, match="they are of D"):
+    with pytest.raises(HarmonizationRefused, match="No scan is of batch D; the scans are of A, B, C"):
         add_batch(model, dataset, "D")
 
 

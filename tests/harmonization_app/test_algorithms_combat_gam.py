@@ -527,7 +527,8 @@ def test_search_that_begins_at_its_end_stays_there(search) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "feature"), [({}, 3280), ({"search": "least"}, 733), ({"search": "least", "penalty": "reml"}, 733)]
+    ("options", "feature"),
+    [({}, 3280), ({"search": "least"}, 733), ({"search": "least", "penalty": "reml"}, 733)],
 )
 def test_two_searches_agree_where_a_score_has_two_minima(options, feature):
     # Of 4,000 simulated features these have a second minimum, reached or not by rounding and by where a grid begins.
