@@ -15,7 +15,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -89,7 +89,7 @@ def compute_by_blocks(context: JobContext, run: HarmonizationRun, computation: C
     """
     require_free_space()
     for former in root(AREA).glob(f"{_PREFIX}{run.pk}-*"):
-        shutil.rmtree(former, ignore_errors=True)
+        _clear(former)
     folder = _folder(str(run.pk), context.attempt)
     try:
         folder.mkdir()
@@ -102,7 +102,14 @@ def compute_by_blocks(context: JobContext, run: HarmonizationRun, computation: C
             raise
         raise StorageFull("The hub's disk is full: the run's working files could not be written.") from error
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _clear(folder)
+
+
+def _clear(folder: Path) -> None:
+    """Remove a folder that helpers may be looking at: all that is in it is gone for them at one moment."""
+    with suppress(FileNotFoundError):
+        gone = folder.rename(folder.with_name(f".{folder.name}.{time.monotonic_ns()}"))
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def _folder(run_id: str, attempt: int) -> Path:
@@ -200,7 +207,8 @@ def _work(
         for index in remaining:
             tell()
             with _claimed(shared.folder.name, stage, index) as mine:
-                if mine and not shared.done(stage, index).exists():
+                # A folder that was cleared meanwhile has neither file.
+                if mine and not shared.done(stage, index).exists() and shared.ready(stage).exists():
                     do(index)
                     taken += 1
         if not taken and not leads:

@@ -18,7 +18,7 @@ import psycopg2
 import redis
 import requests
 
-from hub.launcher.environment import OWNER_ROLE, hub_environment
+from hub.launcher.environment import OWNER_ROLE, hub_environment, read_secrets
 from hub.launcher.layout import REPOSITORY, Layout
 
 START_LIMIT_S = 240.0
@@ -95,8 +95,13 @@ class PrivateHub:
 
     def settle(self) -> None:
         """Run the janitor as if an hour had passed, then verify the audit chain; both must succeed."""
+        self.manage("shell", "-c", _SETTLE)
+
+    def manage(self, *arguments: str) -> None:
+        """Run manage.py as the hub's own processes run; the secrets of the test run itself are not for it."""
         environment = hub_environment(self.layout, self.layout.run)
-        command = [sys.executable, "manage.py", "shell", "-c", _SETTLE]
+        environment |= read_secrets(self.layout.secrets / "hub.env")
+        command = [sys.executable, "manage.py", *arguments]
         done = subprocess.run(
             command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
         )

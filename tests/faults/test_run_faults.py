@@ -6,8 +6,6 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,8 +17,6 @@ import pytest
 from harmonization_app.offline.verify_package import verify
 from hub.demo.features import as_csv, metadata
 from hub.demo.trial import TRIAL_CODE, harmonization_plan_document, trial_document
-from hub.launcher.environment import hub_environment
-from hub.launcher.layout import REPOSITORY
 from tests.faults.load import CarefulClient, Sent
 from tests.faults.private_hub import PrivateHub, await_that
 
@@ -161,15 +157,7 @@ class Harmonization:
 def _apply_trial(hub: PrivateHub) -> None:
     file = hub.layout.var / "trial.json"
     file.write_text(json.dumps({key: value for key, value in trial_document().items() if key in SECTIONS}))
-    done = subprocess.run(
-        [sys.executable, "manage.py", "apply_trial", str(file)],
-        cwd=REPOSITORY,
-        env=hub_environment(hub.layout, hub.layout.run),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    hub.manage("apply_trial", str(file))
 
 
 @pytest.fixture(scope="module")

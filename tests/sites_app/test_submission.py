@@ -165,7 +165,6 @@ def test_an_empty_submission_fails_with_its_reason(receiving):
     assert found["receipt"] is not None
 
 
-@pytest.mark.django_db(transaction=True)
 def test_completing_again_under_its_key_is_the_same_answer(receiving):
     submission = receiving.open()
     path = f"/api/v1/submissions/{submission}/complete/"
@@ -177,6 +176,7 @@ def test_completing_again_under_its_key_is_the_same_answer(receiving):
     assert receiving.client.post(path).status_code == 409
 
 
+@pytest.mark.django_db(transaction=True)
 def test_cancelling_takes_back_what_was_processed(receiving):
     series = simulate_mr(slices=3, rows=16, columns=16)
     submission = receiving.open()
