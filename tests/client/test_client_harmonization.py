@@ -111,7 +111,7 @@ def test_from_a_table_to_a_proven_run(hub, tmp_path):
         subject, visit, *_ = line.split(",")
         same = next(row for row in whole if row.startswith(f"{subject},{visit},"))
         assert line.split(",")[5:] == same.split(",")[5:]
-    assert "one batch that the model does not know" in hub(
+    assert "No scan is of batch None; the scans are of" in hub(
         "run",
         "add-batch",
         run,

@@ -154,7 +154,7 @@ def test_a_batch_that_is_not_there_is_refused():
         "add_batch", "combat", SPECIFICATION, dataset(), models={"main": fitted}, batch="Z"
     )
 
-    with pytest.raises(HarmonizationRefused, match="one batch that the model does not know"):
+    with pytest.raises(HarmonizationRefused, match="No scan is of batch Z; the scans are of A, B"):
         offline.compute(step)
 
 
