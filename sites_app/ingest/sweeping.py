@@ -12,7 +12,7 @@ import structlog
 from django.utils import timezone
 
 from hub.core.jobs.models import Job, JobState
-from hub.core.storage.blobs import root
+from hub.core.storage.blobs import remove_partial_files, root
 from sites_app.ingest.names import names_folder
 from sites_app.ingest.packs import pack_files
 from sites_app.models import QuarantinedFile, SeriesSegment, Submission, Trial, Upload
@@ -79,7 +79,7 @@ def _clean_now_and_then() -> int:
 
 
 def remove_orphans(now_s: float | None = None) -> int:
-    """Delete files older than an hour that no row refers to; return how many.
+    """Delete files older than an hour that no row refers to or that were never finished; return how many.
 
     Spool files also go when their upload is processed: a worker died between its commit and the removal.
     """
@@ -93,7 +93,7 @@ def remove_orphans(now_s: float | None = None) -> int:
     held = QuarantinedFile.objects.filter(pk__in=quarantined).values_list("pk", flat=True)
     named = set(Upload.objects.filter(pk__in=names).values_list("pk", flat=True))
     named |= set(Submission.objects.filter(pk__in=names).values_list("pk", flat=True))
-    count = 0
+    count = remove_partial_files(before_s)
     for found, known in ((spool, waiting), (packs, segments), (quarantined, held), (names, named)):
         count += _remove(found, set(known))
     if count:

@@ -149,9 +149,9 @@ class Harmonization:
             f"SELECT id || '-' || package_sha256 || '.zip' FROM {_EXPORT} WHERE state = 'succeeded'"
         )
         assert {path.name for path in (data / "exports").glob("*")} == {name for (name,) in names}
-        assert not [path for path in (data / "blobs").rglob(".partial-*")]
         assert self.hub.rows("SELECT count(*) FROM core_job WHERE state = 'failed'") == [(0,)]
         self.hub.settle()
+        assert not [path for path in (data / "blobs").rglob(".partial-*")]
 
 
 def _apply_trial(hub: PrivateHub) -> None:

@@ -532,8 +532,11 @@ def test_the_janitor_removes_only_what_no_row_refers_to(receiving):
         quarantine_path("01920000-0000-7000-8000-000000000002"),
         next(pack_files()).with_name("01920000-0000-7000-8000-000000000003.pack"),
         root("quarantine") / "names" / "01920000-0000-7000-8000-000000000004.json",
+        root("quarantine") / "names" / ".partial-5",
+        root("blobs") / "2c" / ".partial-6",
     ]
     for stray in strays:
+        stray.parent.mkdir(exist_ok=True)
         stray.write_bytes(b"stray")
     kept = sorted(path for path in root("").rglob("*") if path.is_file() and path not in strays)
 

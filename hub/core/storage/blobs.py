@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from django.conf import settings
@@ -14,6 +15,7 @@ from django.conf import settings
 from hub.core.errors import NotFound, StorageFull
 
 _PIECE_BYTES = 4 << 20
+_PARTIAL = ".partial-"
 
 
 def root(area: str) -> Path:
@@ -105,7 +107,7 @@ def write_durably(path: Path, content: bytes) -> None:
     Raises StorageFull where the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=_PARTIAL)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(content)
@@ -116,6 +118,18 @@ def write_durably(path: Path, content: bytes) -> None:
         Path(temporary).unlink(missing_ok=True)
         raise StorageFull("The hub could not write to its disk. Nothing was stored.") from error
     sync_directory(path.parent)
+
+
+def remove_partial_files(before_s: float) -> int:
+    """Remove what killed processes left of `write_durably` and did not touch since; return how many files."""
+    count = 0
+    for area in ("blobs", "quarantine"):
+        for path in root(area).rglob(f"{_PARTIAL}*"):
+            with suppress(FileNotFoundError):  # it may have been finished since it was listed
+                if path.stat().st_mtime < before_s:
+                    path.unlink()
+                    count += 1
+    return count
 
 
 def sync_directory(path: Path) -> None:
