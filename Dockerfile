@@ -35,7 +35,8 @@ ENV PATH=/venv/bin:$PATH \
     DJANGO_SETTINGS_MODULE=hub.settings.production \
     HUB_STORAGE_ROOT=/var/lib/hub/data \
     HUB_ANCHOR_FILE=/var/lib/hub/anchor/anchors.jsonl \
-    HUB_BEAT_SCHEDULE_FILE=/tmp/beat-schedule
+    HUB_BEAT_SCHEDULE_FILE=/tmp/beat-schedule \
+    NUMBA_CACHE_DIR=/tmp/numba
 COPY --from=build /venv /venv
 COPY --from=build /hub /hub
 WORKDIR /hub

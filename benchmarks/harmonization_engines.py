@@ -103,9 +103,11 @@ def make_input(features: int) -> tuple[Any, Any]:
 
 
 def load(engine: str) -> None:
-    """Import what the engine needs, so that its memory is counted as the interpreter's."""
+    """Import what the engine needs, with its compiled loops, so that its memory is counted as the interpreter's."""
     if engine in (FIT_APPLY, WHOLE):
-        import harmonization_app.algorithms.combat  # noqa: F401
+        from harmonization_app.algorithms.warm_up import compile_loops
+
+        compile_loops()
     elif engine == NEUROCOMBAT:
         import neuroCombat  # noqa: F401
     elif engine == NEUROHARMONIZE:

@@ -18,8 +18,8 @@ ARRAYS_BY_BLOCK = 3
 SAMPLE_FEATURES, SAMPLE_ARRAYS = 500, 12
 # A feature's name and unit in the table, and what a set of names takes while they are checked.
 BYTES_PER_NAME = 200
-# Interpreter, numerical libraries and the chunks in the cache.
-BASE_BYTES = 160 << 20
+# Interpreter, numerical libraries, the chunks in the cache, and compiling the loops where they are not kept on disk.
+BASE_BYTES = 280 << 20
 PREFERRED_BLOCK_BYTES = 96 << 20
 
 

@@ -11,8 +11,10 @@ import numpy as np
 from harmonization_app.algorithms.base import BoolArray, CovariateValue, Dataset, FloatArray, IntArray
 from harmonization_app.algorithms.model import CovariateCoding
 from harmonization_app.algorithms.specification import Specification
-from harmonization_app.algorithms.table import Labelled
+from harmonization_app.algorithms.table import Examined, Labelled
 from hub.core.errors import InvalidInput
+
+MEMO = "design"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,12 +133,20 @@ def code_covariates(dataset: Labelled, coding: CovariateCoding) -> FloatArray:
 
 
 def build_design(dataset: Labelled, specification: Specification) -> Design:
-    """Return the design of a dataset that passed the gate. Raises InvalidInput where a label or column
-    lacks.
+    """Return the design of a dataset that passed the gate; made once of an Examined one. Raises InvalidInput where a
+    label or column lacks.
     """
+    memo = dataset.memo if isinstance(dataset, Examined) else {}
+    made_of = (specification, dataset.batches, dataset.covariates)
+    known = memo.get(MEMO)
+    if known is not None and all(old is new for old, new in zip(known[0], made_of, strict=True)):
+        kept: Design = known[1]
+        return kept
     batches, codes = batch_codes(dataset, specification)
     coding = learn_coding(dataset, specification)
-    return Design(batches, codes, code_covariates(dataset, coding), coding)
+    design = Design(batches, codes, code_covariates(dataset, coding), coding)
+    memo[MEMO] = made_of, design
+    return design
 
 
 def feature_positions(dataset: Labelled, names: Sequence[str]) -> IntArray:

@@ -15,7 +15,7 @@ from harmonization_app.algorithms.base import Finding, FloatArray, Harmonization
 CONVERGENCE = 1e-4
 MAXIMUM_ITERATIONS = 10_000
 LIKELIHOOD_CELLS = 1 << 20
-CHUNK_FEATURES = 1 << 13
+CHUNK_FEATURES = 1 << 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,52 +65,24 @@ def shrink_parametric(batch: str, moments: BatchMoments, prior: Prior) -> tuple[
     All features stop together, when the largest relative change is at most 1e-4; the change is divided by the
     old value with its sign, as published. Raises HarmonizationRefused when 10,000 steps do not suffice.
     """
-    state = _Steps(moments, prior)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        for step in range(1, MAXIMUM_ITERATIONS + 1):
-            change = state.advance()
-            if np.isnan(change):
-                break
-            if change <= CONVERGENCE:
-                return state.shift, state.scale, step
-    raise HarmonizationRefused([_not_converged(batch)])
+    from harmonization_app.algorithms import loops
 
-
-class _Steps:
-    """Shift and scale of one batch on their way to the fixed point, updated in place, a chunk of features at a time."""
-
-    def __init__(self, moments: BatchMoments, prior: Prior) -> None:
-        self.shift, self.scale = moments.shift.copy(), moments.scale.copy()
-        self._moments, self._prior = moments, prior
-        self._weight = prior.variance * moments.counts
-        self._weighted = self._weight * moments.shift
-        self._denominator = moments.counts / 2.0 + prior.shape - 1.0
-        self._work = np.empty((3, min(CHUNK_FEATURES, len(moments.shift))))
-
-    def advance(self) -> float:
-        """Take one step in all features; return the largest relative change, NaN where one is not a number."""
-        starts = range(0, len(self.shift), CHUNK_FEATURES)
-        return float(np.max([self._advance_chunk(slice(start, start + CHUNK_FEATURES)) for start in starts]))
-
-    def _advance_chunk(self, at: slice) -> float:
-        old_shift, old_scale, moments = self.shift[at], self.scale[at], self._moments
-        shift, scale, work = self._work[:, : len(old_shift)]
-        np.multiply(old_scale, self._prior.mean, out=shift)
-        shift += self._weighted[at]
-        np.add(self._weight[at], old_scale, out=work)
-        shift /= work
-        np.subtract(moments.shift[at], shift, out=scale)
-        scale *= scale
-        scale *= moments.counts[at]
-        scale += moments.squares[at]
-        scale *= 0.5
-        scale += self._prior.rate
-        scale /= self._denominator[at]
-        # Not the built-in max, which passes over NaN behind a number.
-        change = np.max([_relative_change(shift, old_shift, work), _relative_change(scale, old_scale, work)])
-        old_shift[:] = shift
-        old_scale[:] = scale
-        return float(change)
+    shift, scale = moments.shift.copy(), moments.scale.copy()
+    steps = loops.settle(
+        shift,
+        scale,
+        *(np.ascontiguousarray(part) for part in (moments.shift, moments.counts, moments.squares)),
+        prior.mean,
+        prior.variance,
+        prior.shape,
+        prior.rate,
+        CONVERGENCE,
+        MAXIMUM_ITERATIONS,
+        CHUNK_FEATURES,
+    )
+    if not steps:
+        raise HarmonizationRefused([_not_converged(batch)])
+    return shift, scale, steps
 
 
 def shrink_nonparametric(moments: BatchMoments) -> tuple[FloatArray, FloatArray]:
@@ -135,17 +107,6 @@ def shrink_nonparametric(moments: BatchMoments) -> tuple[FloatArray, FloatArray]
         shift[rows] = weights @ moments.shift
         scale[rows] = weights @ moments.scale
     return shift, scale
-
-
-def _relative_change(new: FloatArray, old: FloatArray, work: FloatArray) -> float:
-    """Return the largest change over its old value, sign and all; a value that stays 0 has not changed."""
-    np.subtract(new, old, out=work)
-    np.abs(work, out=work)
-    largest = float(np.divide(work, old, out=work).max())
-    if not np.isnan(largest):
-        return largest
-    difference = np.abs(new - old)
-    return float(np.where(difference == 0, 0.0, difference / old).max())
 
 
 def _no_spread() -> Finding:

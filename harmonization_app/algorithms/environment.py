@@ -19,9 +19,11 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from hub.core.canonical import digest
 
 TASK_BLAS_THREADS = 1
-NUMERICAL_PREFIXES = ("OPENBLAS_", "OMP_", "MKL_", "GOTO_", "BLIS_", "NPY_")
+NUMERICAL_PREFIXES = ("OPENBLAS_", "OMP_", "MKL_", "GOTO_", "BLIS_", "NPY_", "NUMBA_")
 THREADS_SUFFIX = "_NUM_THREADS"
-PACKAGES = ("numpy", "scipy", "pandas", "neuroCombat", "threadpoolctl")
+# Where compiled loops are kept changes nothing.
+PLACES = ("NUMBA_CACHE_DIR",)
+PACKAGES = ("numpy", "scipy", "pandas", "neuroCombat", "threadpoolctl", "numba", "llvmlite")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,9 @@ def numerical_environment() -> NumericalEnvironment:
         variables={
             name: value
             for name, value in sorted(os.environ.items())
-            if name.startswith(NUMERICAL_PREFIXES) and not name.endswith(THREADS_SUFFIX)
+            if name.startswith(NUMERICAL_PREFIXES)
+            and not name.endswith(THREADS_SUFFIX)
+            and name not in PLACES
         },
         built_with={"numpy": _built_with(np), "scipy": _built_with(scipy)},
     )

@@ -4,7 +4,7 @@ The batch indicators are eliminated from the least squares first (Frisch-Waugh-L
 centred within batches, so only the covariates' own columns are solved for. Of every batch the pass keeps the mean,
 the centred sum of squares and the products with an orthonormal basis of the centred covariates; coefficients and
 residual squares follow from those without a second look at the values. Work goes by chunks (one batch, a block of
-features) that fit the second-level cache; nothing of the size of the data is allocated but the result. Model: Johnson,
+features) that fit the second-level cache, in compiled loops (`loops.summarize`). Model: Johnson,
 Li, Rabinovic, Biostatistics 8:118 (2007); Fortin et al., NeuroImage 161:149 (2017).
 """
 
@@ -16,15 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from harmonization_app.algorithms.base import BoolArray, FloatArray, IntArray
+from harmonization_app.algorithms.threads import spread
 
 BLOCK_CELLS = 1 << 17
 SINGULAR_RATIO = 1e-10
-NARROWEST_BLOCK, WIDEST_BLOCK = 128, 2048
-# Wider than any tile of a BLAS kernel and a multiple of them: a column's place in its tile stays the same.
+NARROWEST_BLOCK, WIDEST_BLOCK = 128, 1024
 WIDTH_UNIT = 64
-# Residual squares smaller than this part of the centred squares are summed from the residuals themselves: as the
-# difference of two near numbers they would lose more than one digit.
-CANCELLED_RATIO = 1.0 / 16.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +31,6 @@ class Grouping:
     order: IntArray
     starts: IntArray
     stops: IntArray
-    sorted_already: bool
 
     @property
     def counts(self) -> IntArray:
@@ -43,10 +39,6 @@ class Grouping:
     def spans(self) -> Iterator[tuple[int, int, int]]:
         for batch, (start, stop) in enumerate(zip(self.starts.tolist(), self.stops.tolist(), strict=True)):
             yield batch, start, stop
-
-    def rows(self, start: int, stop: int) -> slice | IntArray:
-        """Return the rows at the sorted positions from `start` to `stop`; a slice where they lie together."""
-        return slice(start, stop) if self.sorted_already else self.order[start:stop]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,7 +84,7 @@ def group_rows(codes: IntArray, batches: int) -> Grouping:
     order = np.argsort(codes, kind="stable")
     counts = np.bincount(codes, minlength=batches)
     stops = np.cumsum(counts)
-    return Grouping(order, stops - counts, stops, bool(np.all(codes[1:] >= codes[:-1])))
+    return Grouping(order, stops - counts, stops)
 
 
 def blocks(columns: int, rows: int, cells: int = BLOCK_CELLS) -> Iterator[slice]:
@@ -103,7 +95,7 @@ def blocks(columns: int, rows: int, cells: int = BLOCK_CELLS) -> Iterator[slice]
 
 
 def block_width(grouping: Grouping) -> int:
-    """Return the features a chunk takes together; results are bitwise alike where blocks begin at its multiples."""
+    """Return the features a chunk takes together, so that a batch's chunk fits the second-level cache."""
     largest = int(grouping.counts.max(initial=1))
     return min(max(BLOCK_CELLS // largest, NARROWEST_BLOCK), WIDEST_BLOCK) // WIDTH_UNIT * WIDTH_UNIT
 
@@ -117,9 +109,10 @@ def covariate_basis(covariates: FloatArray, grouping: Grouping) -> Basis:
     within = scaled - np.repeat(batch_centres, grouping.counts, axis=0)
     left, singular, right = np.linalg.svd(within, full_matrices=False)
     kept = singular > np.finfo(np.float64).eps * max(within.shape) * singular.max(initial=0.0)
-    vectors = np.ascontiguousarray(left[:, kept])
+    vectors = read_only(left[:, kept])
     products = np.stack([vectors[start:stop].T @ vectors[start:stop] for _, start, stop in grouping.spans()])
-    return Basis(within, vectors, right[kept].T / singular[kept], products, batch_centres, centre, scale)
+    back = np.ascontiguousarray(right[kept].T / singular[kept])
+    return Basis(within, vectors, back, products, batch_centres, centre, scale)
 
 
 def empty_statistics(features: int, grouping: Grouping, basis: Basis) -> Statistics:
@@ -141,13 +134,44 @@ def empty_statistics(features: int, grouping: Grouping, basis: Basis) -> Statist
 
 def fill_complete(values: FloatArray, grouping: Grouping, basis: Basis, result: Statistics) -> IntArray:
     """Fill `result` as if every cell were finite; return the columns in which a sum is not."""
+    from harmonization_app.algorithms import loops
+
+    if not grouping.counts.all():
+        raise ValueError("every batch needs a scan")
     width, features = block_width(grouping), values.shape[1]
-    with np.errstate(invalid="ignore", over="ignore"):
-        found = [
-            _fill_block(values, slice(start, min(start + width, features)), grouping, basis, result)
-            for start in range(0, features, width)
-        ]
-    return np.concatenate(found) if found else np.empty(0, dtype=np.int64)
+    table = read_only(values)
+    unsummed = np.empty(features, dtype=np.bool_)
+
+    def summarize(first: int, last: int) -> None:
+        loops.summarize(
+            table,
+            grouping.order,
+            grouping.starts,
+            grouping.stops,
+            basis.vectors,
+            basis.back,
+            basis.products,
+            basis.batch_centres,
+            first,
+            last,
+            width,
+            result.intercepts,
+            result.coefficients,
+            result.residual_squares,
+            result.constant,
+            result.uniform,
+            unsummed,
+        )
+
+    spread(summarize, features, width)
+    return np.flatnonzero(unsummed)
+
+
+def read_only(values: FloatArray) -> FloatArray:
+    """Return the same cells, contiguous and not to be written: the one form that compiled loops are made for."""
+    view = np.ascontiguousarray(values).view()
+    view.flags.writeable = False
+    return view
 
 
 def constant_columns(values: FloatArray) -> BoolArray:
@@ -167,65 +191,3 @@ def batch_means(values: FloatArray, grouping: Grouping) -> FloatArray:
     for batch, start, stop in grouping.spans():
         np.add.reduce(values[start:stop], axis=0, out=means[batch])
     return means / grouping.counts[:, None]
-
-
-def _fill_block(
-    values: FloatArray, block: slice, grouping: Grouping, basis: Basis, result: Statistics
-) -> IntArray:
-    cross = np.empty((len(grouping.starts), basis.vectors.shape[1], block.stop - block.start))
-    means, squares = result.intercepts[:, block], result.residual_squares[:, block]
-    first = np.empty(means.shape)
-    for batch, start, stop in grouping.spans():
-        chunk = values[grouping.rows(start, stop), block]
-        first[batch] = chunk[0]
-        result.constant[batch, block] = constant_columns(chunk)
-        np.add.reduce(chunk, axis=0, out=means[batch])
-        means[batch] /= stop - start
-        chunk = np.subtract(chunk, means[batch], out=None if grouping.sorted_already else chunk)
-        np.einsum("sf,sf->f", chunk, chunk, out=squares[batch])
-        if len(cross[batch]):
-            np.matmul(basis.vectors[start:stop].T, chunk, out=cross[batch])
-    lone = (result.constant[:, block] | (grouping.counts < 2)[:, None]).all(axis=0)
-    result.uniform[block] = lone & (first == first[0]).all(axis=0) & (grouping.counts.sum() > 1)
-    unsummed = np.flatnonzero(~np.isfinite(means).all(axis=0))
-    if basis.vectors.shape[1]:
-        _solve_block(values, block, grouping, basis, cross, result)
-    return np.asarray(block.start + unsummed)
-
-
-def _solve_block(
-    values: FloatArray,
-    block: slice,
-    grouping: Grouping,
-    basis: Basis,
-    cross: FloatArray,
-    result: Statistics,
-) -> None:
-    """Turn means into intercepts and centred squares into residual squares."""
-    weights = cross.sum(axis=0)
-    coefficients = basis.back @ weights
-    result.coefficients[:, block] = coefficients
-    result.intercepts[:, block] -= basis.batch_centres @ coefficients
-    squares = result.residual_squares[:, block]
-    limit = CANCELLED_RATIO * squares
-    cross *= 2.0
-    cross -= basis.products @ weights
-    squares -= np.einsum("brf,rf->bf", cross, weights)
-    cancelled = np.flatnonzero((squares < limit).any(axis=0))
-    if cancelled.size:
-        squares[:, cancelled] = _summed_residuals(
-            values, block.start + cancelled, grouping, basis, weights[:, cancelled]
-        )
-
-
-def _summed_residuals(
-    values: FloatArray, columns: IntArray, grouping: Grouping, basis: Basis, weights: FloatArray
-) -> FloatArray:
-    """Return each batch's sum of squared residuals [batches x columns], from the residuals."""
-    sums = np.empty((len(grouping.starts), len(columns)))
-    for batch, start, stop in grouping.spans():
-        chunk = values[grouping.order[start:stop, None], columns]
-        chunk -= chunk.mean(axis=0)
-        chunk -= basis.vectors[start:stop] @ weights
-        np.einsum("sf,sf->f", chunk, chunk, out=sums[batch])
-    return sums

@@ -101,18 +101,16 @@ def shrink(moments: Moments, design: Design, table: Labelled, specification: Spe
     iterations: dict[str, dict[str, int]] = {pool: {} for pool in pools}
     for pool_index, (pool, columns) in enumerate(pools.items()):
         everything = columns.size == shift.shape[1] and bool(np.all(np.diff(columns) == 1))
+        at = slice(None) if everything else columns
         for index, batch in enumerate(design.batches):
             if not specification.eb or not columns.size or batch == specification.reference_batch:
                 continue
             own = BatchMoments(
-                *(
-                    part[index] if everything else part[index, columns]
-                    for part in (moments.shift, moments.scale, moments.squares, moments.counts)
-                )
+                *(part[index, at] for part in (moments.shift, moments.scale, moments.squares, moments.counts))
             )
             prior = estimate_prior(own.shift, own.scale, specification.mean_only)
             priors[pool_index, index] = (prior.mean, prior.variance, prior.shape, prior.rate)
-            shift[index, columns], scale[index, columns], iterations[pool][batch] = _shrink_batch(
+            shift[index, at], scale[index, at], iterations[pool][batch] = _shrink_batch(
                 batch, own, prior, specification
             )
     if specification.mean_only:

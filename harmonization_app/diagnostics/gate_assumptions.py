@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import special, stats
 
-from harmonization_app.algorithms.base import Dataset, Finding, FloatArray
+from harmonization_app.algorithms.base import Dataset, Finding, FloatArray, IntArray
 from harmonization_app.algorithms.design import Design
 from harmonization_app.algorithms.specification import Specification
 from harmonization_app.diagnostics.gate_products import BatchProducts, batch_products, sample_columns
@@ -35,7 +35,8 @@ def check_assumptions(dataset: Dataset, design: Design, specification: Specifica
     columns = sample_columns(dataset.values)
     if not columns.size:
         return findings
-    values = dataset.values[:, columns]
+    whole = len(columns) == len(dataset.features)
+    values = dataset.values if whole else dataset.values[:, columns]
     names = tuple(dataset.features[i] for i in columns)
     products = batch_products(values, design)
     if design.covariates.shape[1]:
@@ -58,11 +59,10 @@ def _unlike_distributions(design: Design, subjects: Subjects | None) -> list[Fin
         if level is not None:
             continue
         column, unlike = covariates[:, index], {}
-        for code, batch in enumerate(design.batches):
-            inside, outside = column[codes == code], column[codes != code]
-            distance = _two_sample_distance(inside, outside)
-            if distance > KS_DISTANCE and stats.ks_2samp(inside, outside).pvalue < KS_P:
-                unlike[batch] = distance
+        distances = _distances_from_rest(column, codes, len(design.batches))
+        for code in np.flatnonzero(distances > KS_DISTANCE).tolist():
+            if stats.ks_2samp(column[codes == code], column[codes != code]).pvalue < KS_P:
+                unlike[design.batches[code]] = float(distances[code])
         if unlike:
             shown = listed([f"{batch} (D {distance:.2f})" for batch, distance in unlike.items()])
             message = (
@@ -88,16 +88,14 @@ def _influential(products: BatchProducts, design: Design, subjects: Subjects | N
     errors = np.sqrt(
         repeats * np.diag(np.linalg.inv(gram))[:, None] * np.maximum(residual, np.finfo(float).tiny)
     )
-    influential: dict[str, float] = {}
-    for batch, label in enumerate(design.batches):
-        rest = gram - products.gram[batch]
-        if np.linalg.matrix_rank(rest, tol=1e-8, hermitian=True) < len(rest):
-            influential[label] = float("inf")
-            continue
-        without = np.linalg.solve(rest, cross - products.cross[batch])
-        moved = float(np.median(np.abs(without - whole) / errors, axis=1).max())
-        if moved > INFLUENCE_ERRORS:
-            influential[label] = moved
+    rests = gram - products.gram
+    moved = np.full(len(rests), np.inf)
+    full = np.linalg.matrix_rank(rests, tol=1e-8, hermitian=True) == len(gram)
+    without = np.linalg.solve(rests[full], (cross - products.cross)[full])
+    moved[full] = np.median(np.abs(without - whole) / errors, axis=2).max(axis=1)
+    influential = {
+        label: float(by) for label, by in zip(design.batches, moved, strict=True) if by > INFLUENCE_ERRORS
+    }
     if not influential:
         return []
     shown = listed([f"{label} ({moved:.1f} standard errors)" for label, moved in influential.items()])
@@ -115,7 +113,7 @@ def _unfit_priors(
     gram, cross = products.gram.sum(axis=0), products.cross.sum(axis=0)
     slopes = np.linalg.solve(gram, cross) if len(gram) else cross
     explained = 2 * np.einsum("bcf,cf->bf", products.cross, slopes)
-    explained -= np.einsum("cf,bcd,df->bf", slopes, products.gram, slopes, optimize=True)
+    explained -= ((products.gram @ slopes) * slopes).sum(axis=1)
     residual = np.maximum(products.squares - explained, np.finfo(float).tiny)
     pooled = residual.sum(axis=0) / products.counts.sum()
     shift = products.means / np.sqrt(pooled)
@@ -144,19 +142,20 @@ def _unfit_pool(
     pool: str, shift: FloatArray, scale: FloatArray | None, design: Design, specification: Specification
 ) -> list[Finding]:
     critical = PRIOR_CRITICAL / np.sqrt(shift.shape[1])
-    unfit: dict[str, float] = {}
-    for batch, label in enumerate(design.batches):
-        if label == specification.reference_batch:
-            continue
-        ordered = np.sort(shift[batch])
-        spread = ordered.std(ddof=1)
-        distances = [_distance(special.ndtr((ordered - ordered.mean()) / spread))] if spread > 0 else [0.0]
-        if scale is not None and scale[batch].var() > 0:
-            distances.append(
-                _distance(_scale_distribution(np.sort(scale[batch]), int(design.batch_sizes[batch]) - 1))
-            )
-        if max(distances) > critical:
-            unfit[label] = max(distances)
+    shifts = np.sort(shift, axis=1)
+    spread = shifts.std(axis=1, ddof=1, keepdims=True)
+    normal = special.ndtr((shifts - shifts.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, 1.0))
+    distances = np.where(spread[:, 0] > 0, _distances(normal), 0.0)
+    if scale is not None:
+        scales = np.sort(scale, axis=1)
+        varying = np.flatnonzero((scales.var(axis=1) > 0) & (design.batch_sizes > 1))
+        cumulative = _scale_distributions(scales[varying], design.batch_sizes[varying] - 1)
+        distances[varying] = np.maximum(distances[varying], _distances(cumulative))
+    unfit = {
+        label: float(distance)
+        for label, distance in zip(design.batches, distances, strict=True)
+        if distance > critical and label != specification.reference_batch
+    }
     if not unfit:
         return []
     shown = listed([f"{label} (D {distance:.2f})" for label, distance in unfit.items()])
@@ -168,30 +167,37 @@ def _unfit_pool(
     return [Finding("priors_do_not_fit", "warn", message, batches=tuple(unfit))]
 
 
-def _scale_distribution(ordered: FloatArray, degrees: int) -> FloatArray:
-    """Return the distribution function of estimated scales under an inverse gamma prior, at the `ordered` ones.
+def _scale_distributions(ordered: FloatArray, degrees: IntArray) -> FloatArray:
+    """Return, by batch, the distribution function of estimated scales under an inverse gamma prior, at those `ordered`.
 
     A scale estimated with so many degrees of freedom is the true one times chi squared over them: of an inverse gamma
     with shape a and mean m that is m (a - 1) / a times F with (degrees, 2 a), or chi squared where nothing varies
     beyond the estimation. Shape by moments. Without the estimation error every small batch would seem unfit.
     """
-    centre = float(ordered.mean())
-    inflation = float((ordered**2).mean()) / centre**2 / (1 + 2 / degrees)
-    if inflation <= 1 + 1e-6:
-        return np.asarray(stats.chi2.cdf(ordered / centre * degrees, degrees))
-    shape = 2 + 1 / (inflation - 1)
-    return np.asarray(stats.f.cdf(ordered / centre * shape / (shape - 1), degrees, 2 * shape))
+    own = degrees[:, None].astype(np.float64)
+    relative = ordered / ordered.mean(axis=1, keepdims=True)
+    inflation = (relative**2).mean(axis=1, keepdims=True) / (1 + 2 / own)
+    beyond = inflation[:, 0] > 1 + 1e-6
+    found = np.empty_like(ordered)
+    found[~beyond] = special.gammainc(own[~beyond] / 2, relative[~beyond] * own[~beyond] / 2)
+    shape = 2 + 1 / (inflation[beyond] - 1)
+    weighted = relative[beyond] * own[beyond] / (shape - 1)
+    found[beyond] = special.betainc(own[beyond] / 2, shape, weighted / (weighted + 2))
+    return found
 
 
-def _distance(cumulative: FloatArray) -> float:
-    """Return the Kolmogorov-Smirnov distance of a sample, in order, whose distribution function is given at it."""
-    steps = np.arange(len(cumulative) + 1) / len(cumulative)
-    return float(max((steps[1:] - cumulative).max(), (cumulative - steps[:-1]).max()))
+def _distances(cumulative: FloatArray) -> FloatArray:
+    """Return, by row, the Kolmogorov-Smirnov distance of a sample, in order, given its distribution function there."""
+    steps = np.arange(cumulative.shape[1] + 1) / cumulative.shape[1]
+    return np.maximum((steps[1:] - cumulative).max(axis=1), (cumulative - steps[:-1]).max(axis=1))
 
 
-def _two_sample_distance(first: FloatArray, second: FloatArray) -> float:
-    """Return the Kolmogorov-Smirnov distance of two samples."""
-    first, second = np.sort(first), np.sort(second)
-    both = np.concatenate([first, second])
-    below = np.searchsorted(first, both, "right") / len(first)
-    return float(np.abs(below - np.searchsorted(second, both, "right") / len(second)).max())
+def _distances_from_rest(column: FloatArray, codes: IntArray, batches: int) -> FloatArray:
+    """Return, by batch, the Kolmogorov-Smirnov distance of its values in `column` [scans] from all others."""
+    order = np.argsort(column, kind="stable")
+    ordered = column[order]
+    last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
+    below = np.cumsum(codes[order][:, None] == np.arange(batches), axis=0)[last]
+    counts = np.bincount(codes, minlength=batches)
+    rest = (last + 1)[:, None] - below
+    return np.asarray(np.abs(below / counts - rest / (len(codes) - counts)).max(axis=0))

@@ -67,10 +67,11 @@ def check_design(dataset: Labelled, design: Design, specification: Specification
         findings.append(Finding("few_residual_degrees", "warn", message))
     if not design.covariates.shape[1]:
         return findings
-    confounded = _confounded(design)
+    singular = _singular_values(design)
+    confounded = _confounded(design, singular)
     if confounded:
         return findings + confounded
-    return findings + _conditioning(design, specification) + check_balance(design, specification)
+    return findings + _conditioning(design, singular, specification) + check_balance(design, specification)
 
 
 def check_rank(design: Design, names: tuple[str, ...], maximum_condition: float = 1000.0) -> list[Finding]:
@@ -82,7 +83,8 @@ def check_rank(design: Design, names: tuple[str, ...], maximum_condition: float 
         message = f"{len(design.codes)} scans cannot determine {len(design.batches)} batches and {len(names)} columns."
         return [Finding("more_effects_than_scans", "stop", message, columns=names)]
     limit = Specification(maximum_condition=maximum_condition)
-    return _confounded(derived) or _conditioning(derived, limit)
+    singular = _singular_values(derived)
+    return _confounded(derived, singular) or _conditioning(derived, singular, limit)
 
 
 def undetermined_columns(values: FloatArray, design: Design, doubtful: IntArray) -> IntArray:
@@ -184,17 +186,20 @@ def _scaled_covariates(design: Design) -> FloatArray:
     return centred / np.sqrt((centred**2).mean(axis=0))
 
 
-def _confounded(design: Design) -> list[Finding]:
+def _singular_values(design: Design) -> FloatArray:
+    """Return those of batches and covariates, each column scaled to length 1."""
+    covariates, indicators = _scaled_covariates(design), _indicators(design)
+    whole = np.hstack([indicators / np.sqrt(design.batch_sizes), covariates / np.sqrt(len(covariates))])
+    return np.asarray(np.linalg.svd(whole, compute_uv=False))
+
+
+def _confounded(design: Design, singular: FloatArray) -> list[Finding]:
     """Return a stop for each column that batches and earlier columns determine, with what determines it.
 
     Rank is judged by singular values of the column-scaled design; each column is then projected in turn.
     """
     covariates, names = _scaled_covariates(design), design.coding.column_names
     indicators = _indicators(design)
-    whole = np.hstack(
-        [indicators / np.linalg.norm(indicators, axis=0), covariates / np.linalg.norm(covariates, axis=0)]
-    )
-    singular = np.linalg.svd(whole, compute_uv=False)
     if singular[-1] > DEPENDENCE_RATIO * singular[0]:
         return []
     kept: list[int] = []
@@ -229,14 +234,12 @@ def _confounding(name: str, by_batch: bool, involved: tuple[str, ...], batches: 
     return Finding(code, "stop", message, columns=(name, *involved), batches=batches if by_batch else ())
 
 
-def _conditioning(design: Design, specification: Specification) -> list[Finding]:
+def _conditioning(design: Design, singular: FloatArray, specification: Specification) -> list[Finding]:
     """Return the findings on near dependence: condition number of the scaled design, variance inflation."""
     covariates, indicators = _scaled_covariates(design), _indicators(design)
     sizes = indicators.sum(axis=0)
     within = covariates - indicators @ ((indicators.T @ covariates) / sizes[:, None])
     inflation = _inflation(covariates, within, design.coding)
-    scaled = np.hstack([indicators / np.sqrt(sizes), covariates / np.linalg.norm(covariates, axis=0)])
-    singular = np.linalg.svd(scaled, compute_uv=False)
     condition = float(singular[0] / singular[-1])
     high = sorted(
         (name for name in inflation if inflation[name] > HIGH_VIF), key=lambda name: -inflation[name]

@@ -9,8 +9,11 @@ import numpy as np
 from harmonization_app.algorithms.base import Dataset, FloatArray, IntArray
 from harmonization_app.algorithms.design import Design
 from harmonization_app.algorithms.kernel import group_rows
+from harmonization_app.algorithms.least_squares import batch_means, read_only
 
 MOST_FEATURES = 500
+# Features summed together.
+WIDTH = 512
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,8 +50,11 @@ def sample_features(dataset: Dataset) -> Dataset:
 def sample_columns(values: FloatArray, most: int = MOST_FEATURES) -> IntArray:
     """Return at most so many evenly spaced columns that are complete and vary."""
     chosen = np.unique(np.linspace(0, values.shape[1] - 1, min(most, values.shape[1])).astype(int))
-    part = values[:, chosen]
-    return np.asarray(chosen[np.isfinite(part).all(axis=0) & (part.std(axis=0) > 0)])
+    part = values if len(chosen) == values.shape[1] else values[:, chosen]
+    with np.errstate(invalid="ignore", over="ignore"):
+        away = part - part[0]
+        squares = np.einsum("sf,sf->f", away, away)
+    return np.asarray(chosen[np.isfinite(squares) & (squares > 0)])
 
 
 def scaled_covariates(design: Design) -> FloatArray:
@@ -60,15 +66,27 @@ def scaled_covariates(design: Design) -> FloatArray:
 
 def batch_products(values: FloatArray, design: Design) -> BatchProducts:
     """Return the products of complete, varying `values` [scans x features], standardized over all scans."""
+    from harmonization_app.algorithms import loops
+
     grouping = group_rows(design.codes, len(design.batches))
     scaled = scaled_covariates(design)[grouping.order]
-    values = values[grouping.order] - values.mean(axis=0)
-    values /= np.sqrt(np.einsum("sf,sf->f", values, values) / len(values))
-    parts = []
-    for _, start, stop in grouping.spans():
-        x, y = scaled[start:stop], values[start:stop]
-        means = y.mean(axis=0)
-        centred, within = y - means, x - x.mean(axis=0)
-        squares = np.einsum("sf,sf->f", centred, centred)
-        parts.append((means, squares, within.T @ within, within.T @ centred))
-    return BatchProducts(grouping.counts, *(np.stack(item) for item in zip(*parts, strict=True)))
+    within = scaled - np.repeat(batch_means(scaled, grouping), grouping.counts, axis=0)
+    gram = np.stack([within[start:stop].T @ within[start:stop] for _, start, stop in grouping.spans()])
+    batches, features, columns = len(design.batches), values.shape[1], within.shape[1]
+    means, squares = np.empty((batches, features)), np.empty((batches, features))
+    cross = np.empty((batches, columns, features))
+    loops.sum_batches(
+        read_only(values),
+        grouping.order,
+        grouping.starts,
+        grouping.stops,
+        read_only(within),
+        WIDTH,
+        means,
+        squares,
+        cross,
+    )
+    share = grouping.counts / len(values)
+    means -= share @ means
+    spread = np.sqrt(squares.sum(axis=0) / len(values) + share @ (means * means))
+    return BatchProducts(grouping.counts, means / spread, squares / spread**2, gram, cross / spread)

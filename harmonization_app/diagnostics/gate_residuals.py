@@ -11,6 +11,7 @@ from scipy import stats
 
 from harmonization_app.algorithms.base import Finding, FloatArray
 from harmonization_app.algorithms.design import Design
+from harmonization_app.algorithms.least_squares import covariate_basis, group_rows
 from harmonization_app.diagnostics.gate_products import scaled_covariates
 from harmonization_app.diagnostics.subjects import Subjects
 from harmonization_app.diagnostics.wording import listed
@@ -41,30 +42,39 @@ def check_residuals(
     residuals, names = _standardized(values[:, at], names, design)
     if not names:
         return []
-    findings = _outlying_scans(residuals, rows)
+    size = np.abs(residuals)
+    findings = _outlying_scans(size, rows)
     named = {row for finding in findings for row in finding.rows}
-    findings += _outlying_values(residuals, names, rows, named)
+    findings += _outlying_values(residuals, size, names, rows, named)
+    np.clip(residuals, -OUTLYING_VALUE, OUTLYING_VALUE, out=residuals)
+    np.minimum(size, OUTLYING_VALUE, out=size)
     findings += _skewed(residuals, names)
-    return findings + _uneven(residuals, names, design, subjects)
+    return findings + _uneven(size, names, design, subjects)
 
 
 def _standardized(
     values: FloatArray, names: tuple[str, ...], design: Design
 ) -> tuple[FloatArray, tuple[str, ...]]:
     """Return residuals given batch and covariates over their robust spread, of the features that have one."""
-    whole = np.hstack([np.eye(len(design.batches))[design.codes], scaled_covariates(design)])
-    basis = np.linalg.qr(whole)[0]
-    centred = values - values.mean(axis=0)
-    residuals = centred - basis @ (basis.T @ centred)
-    spread = MAD_TO_SD * _medians(np.abs(residuals).T)
+    grouping = group_rows(design.codes, len(design.batches))
+    basis = covariate_basis(design.covariates, grouping).vectors
+    residuals = values[grouping.order]
+    for _, start, stop in grouping.spans():
+        residuals[start:stop] -= residuals[start:stop].mean(axis=0)
+    residuals -= basis @ (basis.T @ residuals)
+    size = np.abs(residuals)
+    spread = MAD_TO_SD * _medians(size.T)
     # Most values of such a feature are one and the same: it has no spread to measure outliers by.
-    kept = spread > 1e-12 * np.abs(values).max(axis=0)
-    residuals = residuals[:, kept] / spread[kept]
-    for batch in range(len(design.batches) if residuals.size else 0):
-        own = np.flatnonzero(design.codes == batch)
-        typical = float(_medians(np.abs(residuals[own]).reshape(1, -1))[0]) * MAD_TO_SD
-        residuals[own] /= max(typical, 0.5)
-    return residuals, tuple(name for name, keep in zip(names, kept, strict=True) if keep)
+    kept = spread > 1e-12 * np.maximum(values.max(axis=0), -values.min(axis=0))
+    if not kept.all():
+        residuals, size = residuals[:, kept], size[:, kept]
+        names = tuple(name for name, keep in zip(names, kept, strict=True) if keep)
+    size /= spread[kept]
+    residuals /= spread[kept]
+    for _, start, stop in grouping.spans() if names else ():
+        typical = float(_medians(size[start:stop].reshape(1, -1))[0]) * MAD_TO_SD
+        residuals[start:stop] /= max(typical, 0.5)
+    return residuals[np.argsort(grouping.order)], names
 
 
 def _medians(values: FloatArray) -> FloatArray:
@@ -76,13 +86,13 @@ def _medians(values: FloatArray) -> FloatArray:
     return np.asarray((parted[:, :middle].max(axis=1) + parted[:, middle]) / 2.0)
 
 
-def _outlying_scans(residuals: FloatArray, rows: tuple[str, ...]) -> list[Finding]:
-    if residuals.shape[1] < FEWEST_FEATURES_OF_SCAN:
+def _outlying_scans(size: FloatArray, rows: tuple[str, ...]) -> list[Finding]:
+    if size.shape[1] < FEWEST_FEATURES_OF_SCAN:
         return []
-    typical = _medians(np.abs(residuals))
+    typical = _medians(size)
+    if not (typical > OUTLYING_SCAN).any():
+        return []
     found = [i for i in np.argsort(-typical, kind="stable") if typical[i] > OUTLYING_SCAN]
-    if not found:
-        return []
     shown = listed([f"{rows[i]} ({typical[i]:.1f})" for i in found])
     message = (
         f"Half of the values of these rows lie further than {OUTLYING_SCAN:g} SD from what batch and covariates tell "
@@ -92,11 +102,11 @@ def _outlying_scans(residuals: FloatArray, rows: tuple[str, ...]) -> list[Findin
 
 
 def _outlying_values(
-    residuals: FloatArray, names: tuple[str, ...], rows: tuple[str, ...], named: set[str]
+    residuals: FloatArray, size: FloatArray, names: tuple[str, ...], rows: tuple[str, ...], named: set[str]
 ) -> list[Finding]:
-    size = np.abs(residuals)
-    size[[row in named for row in rows]] = 0.0
-    at_rows, at_columns = np.nonzero(size > OUTLYING_VALUE)
+    outlying = size > OUTLYING_VALUE
+    outlying[[row in named for row in rows]] = False
+    at_rows, at_columns = np.nonzero(outlying)
     if not at_rows.size:
         return []
     order = np.argsort(-size[at_rows, at_columns], kind="stable")
@@ -120,8 +130,7 @@ def _outlying_values(
     ]
 
 
-def _skewed(residuals: FloatArray, names: tuple[str, ...]) -> list[Finding]:
-    clipped = np.clip(residuals, -OUTLYING_VALUE, OUTLYING_VALUE)
+def _skewed(clipped: FloatArray, names: tuple[str, ...]) -> list[Finding]:
     centred = clipped - clipped.mean(axis=0)
     squares = centred * centred
     cubes = np.einsum("sf,sf->f", squares, centred) / len(centred)
@@ -138,14 +147,14 @@ def _skewed(residuals: FloatArray, names: tuple[str, ...]) -> list[Finding]:
 
 
 def _uneven(
-    residuals: FloatArray, names: tuple[str, ...], design: Design, subjects: Subjects | None
+    size: FloatArray, names: tuple[str, ...], design: Design, subjects: Subjects | None
 ) -> list[Finding]:
-    """Return the continuous covariates with which the residuals' size grows or shrinks (Glejser, JASA 64:316)."""
-    free = (len(residuals) if subjects is None else subjects.count) - 2
+    """Return the continuous covariates with which the residuals' `size` grows or shrinks (Glejser, JASA 64:316)."""
+    free = (len(size) if subjects is None else subjects.count) - 2
     if free < FEWEST_SCANS:
         return []
-    size = np.abs(np.clip(residuals, -OUTLYING_VALUE, OUTLYING_VALUE))
-    size = (size - size.mean(axis=0)) / np.maximum(size.std(axis=0), np.finfo(float).tiny)
+    size = size - size.mean(axis=0)
+    size /= np.sqrt(np.maximum(np.einsum("sf,sf->f", size, size) / len(size), np.finfo(float).tiny))
     scaled, findings = scaled_covariates(design), []
     for column, (name, level) in enumerate(design.coding.columns):
         if level is not None:

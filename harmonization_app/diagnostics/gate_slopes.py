@@ -70,7 +70,7 @@ def interaction_f(products: BatchProducts) -> FloatArray | None:
     """Return the p of the F test of alike slopes by feature; None with too few residual degrees of freedom."""
     batches, columns = products.gram.shape[:2]
     inverses = np.linalg.pinv(products.gram, hermitian=True, rcond=1e-10)
-    own = np.einsum("bcf,bcd,bdf->f", products.cross, inverses, products.cross, optimize=True)
+    own = (products.cross * (inverses @ products.cross)).sum(axis=(0, 1))
     gram, cross = products.gram.sum(axis=0), products.cross.sum(axis=0)
     common = np.einsum("cf,cf->f", cross, np.linalg.solve(gram, cross))
     ranks = int(np.linalg.matrix_rank(products.gram, tol=1e-8, hermitian=True).sum())
@@ -112,7 +112,7 @@ def _most_unlike(products: BatchProducts, design: Design) -> tuple[str, ...]:
     common = np.linalg.solve(products.gram.sum(axis=0), products.cross.sum(axis=0))
     inverses = np.linalg.pinv(products.gram, hermitian=True, rcond=1e-10)
     gaps = inverses @ products.cross - common
-    distance = np.einsum("bcf,bcd,bdf->b", gaps, products.gram, gaps, optimize=True)
+    distance = (gaps * (products.gram @ gaps)).sum(axis=(1, 2))
     order = np.argsort(-distance, kind="stable")
     near = [int(batch) for batch in order if distance[batch] >= 0.5 * distance[order[0]]]
     return tuple(design.batches[batch] for batch in near[:SHOWN_BATCHES])

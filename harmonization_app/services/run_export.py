@@ -29,7 +29,7 @@ from hub.core.signatures.keys import public_key, sign_bytes
 from hub.core.storage.blobs import get_blob, require_free_space, root
 
 AREA = "run-exports"
-LIBRARIES = ("numpy", "scipy", "pandas", "threadpoolctl", "jsonschema", "neuroCombat")
+LIBRARIES = ("numpy", "scipy", "pandas", "numba", "threadpoolctl", "jsonschema", "neuroCombat")
 SOURCES = (
     "hub/__init__.py",
     "hub/core/__init__.py",

@@ -4,7 +4,8 @@ Stated is what a run holds by itself at its peak, from reading the table to stor
 mapped (a stored matrix, a result made by blocks) are not in it, since the system takes them back whenever it needs
 them. It is the sum of
 
-- a base: interpreter and libraries (195 MB), and what gate and diagnosis take whatever the size (150 to 230 MB);
+- a base: interpreter and libraries (305 MB, of these 110 for the compiled loops), and what gate and diagnosis take
+  whatever the size (150 to 230 MB);
 - arrays of [features], of [batches x features] and of [covariate columns x features]: statistics, model, effects;
 - copies of the table: those of reading a CSV, or those that the method and its second computation make.
 
@@ -29,7 +30,7 @@ from harmonization_app.plan_document import PlanDocument
 from hub.core.errors import InvalidInput
 
 CELL_BYTES = 8
-BASE_BYTES = 480 << 20
+BASE_BYTES = 600 << 20
 # Copies of the table while a CSV is read (a number of 17 digits is a text of 72 bytes), and what stays of that after.
 READING_CSV, AFTER_READING = 18, 6
 # Copies of the planned features that a method or its second computation holds at once, the result among them.

@@ -104,6 +104,25 @@ def collect_static(layout: Layout, environment: dict[str, str]) -> None:
     setup.set_stamp(stamp, wanted)
 
 
+def compile_loops(layout: Layout, environment: dict[str, str]) -> None:
+    """Compile the loops of harmonization when they changed, so that no request waits for it.
+
+    Raises LauncherError when that fails."""
+    folder = layout.root / "harmonization_app" / "algorithms"
+    wanted = setup.fingerprint([folder / "loops.py", layout.root / "requirements.txt"])
+    stamp = folder / "__pycache__" / ".loops"
+    if setup.is_current(stamp, wanted):
+        return
+    say("Numerical loops ...")
+    command = [str(layout.python), "-m", "harmonization_app.algorithms.warm_up"]
+    answer = subprocess.run(
+        command, cwd=layout.root, env=environment, capture_output=True, text=True, check=False
+    )
+    if answer.returncode != 0:
+        raise LauncherError(f"The loops of harmonization could not be compiled: {last_words(answer.stderr)}")
+    setup.set_stamp(stamp, wanted)
+
+
 @contextmanager
 def _running_hub(layout: Layout) -> Iterator[Services]:
     require_unused(layout)
@@ -114,6 +133,7 @@ def _running_hub(layout: Layout) -> Iterator[Services]:
         warn(f"Reports will be HTML only: PDF needs the library Pango. As root: apt-get install {packages}")
     with running_services(layout) as services:
         collect_static(layout, services.environment)
+        compile_loops(layout, services.environment)
         update_database(layout, services)
         scheduler, *others = reversed(hub_processes(layout, services.environment))
         for spec in reversed(others):

@@ -20,7 +20,7 @@ from harmonization_app.diagnostics.gate import check
 from hub.core.errors import InvalidInput
 
 PLAN = Specification(covariates=(Covariate("age", "continuous"), Covariate("sex", "categorical")))
-UNIT, FEATURES = 2048, 4_500
+UNIT, FEATURES = 1024, 4_500
 SIZES = {"A": 30, "B": 25, "C": 40, "D": 22}
 
 
@@ -277,7 +277,7 @@ def test_join_takes_no_part_of_another_table_and_no_gap(table) -> None:
         blocks.join(task, [last])
     with pytest.raises(InvalidInput, match="do not tile"):
         blocks.join(task, [first, first, last])
-    with pytest.raises(InvalidInput, match="end at feature 2048"):
+    with pytest.raises(InvalidInput, match="end at feature 1024"):
         blocks.join(task, [first])
 
 
@@ -316,7 +316,7 @@ def test_files_are_harmonized_in_either_layout(table, tmp_path, kind, layout) ->
         _labels(table),
         PLAN,
         progress=lambda fraction, text: seen.append((fraction, text)),
-        memory_limit_bytes=174 << 20,
+        memory_limit_bytes=294 << 20,
         layout=layout,
     )
 
@@ -412,7 +412,7 @@ def test_cancelled_run_leaves_no_file(table, tmp_path, step) -> None:
             _labels(table),
             PLAN,
             progress=progress,
-            memory_limit_bytes=174 << 20,
+            memory_limit_bytes=294 << 20,
         )
 
     assert list(tmp_path.iterdir()) == []
@@ -459,7 +459,7 @@ def test_memory_over_the_limit_is_refused_before_anything_is_read(table, tmp_pat
         def read(self, columns: slice) -> np.ndarray:
             raise AssertionError("it was read")
 
-    with pytest.raises(blocks.MemoryLimitExceeded, match="need 0.1.* GB .*The limit is 0.10 GB") as refusal:
+    with pytest.raises(blocks.MemoryLimitExceeded, match="need 0.3.* GB .*The limit is 0.10 GB") as refusal:
         blocks.harmonize_blocks(
             Unread(), tmp_path / "x.npy", _labels(table), PLAN, memory_limit_bytes=100_000_000
         )
@@ -472,14 +472,14 @@ def test_blocks_get_narrower_where_memory_is_short(table) -> None:
     task = blocks.prepare(_labels(table), PLAN)
 
     wide = blocks.plan_blocks(task, table.values.shape)
-    narrow = blocks.plan_blocks(task, table.values.shape, memory_limit_bytes=174 << 20)
+    narrow = blocks.plan_blocks(task, table.values.shape, memory_limit_bytes=294 << 20)
 
     assert (wide.memory.blocks, narrow.memory.blocks) == (1, 3)
-    assert narrow.memory.total_bytes <= 174 << 20
+    assert narrow.memory.total_bytes <= 294 << 20
     assert [(item.start, item.stop) for item in narrow.blocks] == [
-        (0, UNIT),
-        (UNIT, 2 * UNIT),
-        (2 * UNIT, FEATURES),
+        (0, 2 * UNIT),
+        (2 * UNIT, 4 * UNIT),
+        (4 * UNIT, FEATURES),
     ]
 
 
@@ -505,11 +505,11 @@ labels = blocks.Labels(
 plan = Specification(covariates=(Covariate("age", "continuous"),))
 stated = []
 blocks.harmonize_blocks(
-    folder / "in.npy", folder / "out.npy", labels, plan, memory_limit_bytes=270 << 20,
+    folder / "in.npy", folder / "out.npy", labels, plan, memory_limit_bytes=390 << 20,
     progress=lambda fraction, text: stated.append(text),
 )
 task = blocks.prepare(labels, plan)
-estimate = blocks.plan_blocks(task, (scans, features), 270 << 20).memory
+estimate = blocks.plan_blocks(task, (scans, features), 390 << 20).memory
 assert stated[0] == estimate.sentence()
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(estimate.total_bytes, int(peak.split()[1]) * 1024)
@@ -528,7 +528,7 @@ def test_stated_memory_is_kept_and_not_wildly_above_what_is_taken(tmp_path) -> N
 
     stated, measured = (int(part) for part in done.stdout.split())
     assert measured <= stated <= 2 * measured, (stated, measured)
-    assert stated <= 270 << 20
+    assert stated <= 390 << 20
 
 
 def test_blocks_are_as_many_as_workers_need():

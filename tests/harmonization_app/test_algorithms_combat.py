@@ -350,6 +350,44 @@ def test_a_number_that_is_lost_behind_settled_ones_does_not_settle(monkeypatch, 
         shrink_parametric("A", moments, Prior(0.1, 0.16, 27.0, 26.0))
 
 
+def _published_steps(moments: BatchMoments, prior: Prior) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return what the published loop gives: all features stop together, by |new - old| / old."""
+    shift, scale, counts = moments.shift, moments.scale, moments.counts
+    for step in range(1, 1000):
+        new_shift = (counts * prior.variance * moments.shift + scale * prior.mean) / (
+            counts * prior.variance + scale
+        )
+        squares = moments.squares + counts * (moments.shift - new_shift) ** 2
+        new_scale = (0.5 * squares + prior.rate) / (counts / 2 + prior.shape - 1)
+        with np.errstate(invalid="ignore"):
+            changes = np.concatenate([abs(new_shift - shift) / shift, abs(new_scale - scale) / scale])
+        shift, scale = new_shift, new_scale
+        if np.nanmax(changes) <= 1e-4:
+            return shift, scale, step
+    raise AssertionError("did not settle")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_shrinkage_takes_the_published_steps(seed) -> None:
+    random = np.random.default_rng(seed)
+    features = int(random.integers(3, 3_000))
+    counts = random.integers(4, 60, features).astype(float)
+    scale = random.gamma(8, 1 / 8, features)
+    shift = random.normal(0.0, 0.4, features)
+    prior = Prior(random.choice([0.0, 0.2, -0.3]), 0.16, random.uniform(3, 40), random.uniform(3, 40))
+    if prior.mean == 0.0:
+        shift[1] = 0.0  # stays so at every step, and has not changed
+    moments = BatchMoments(shift, scale, (counts - 1) * scale, counts)
+
+    own_shift, own_scale, steps = shrink_parametric("A", moments, prior)
+
+    expected_shift, expected_scale, expected_steps = _published_steps(moments, prior)
+    assert steps == expected_steps
+    assert own_shift == pytest.approx(expected_shift, rel=1e-12, abs=1e-15)
+    assert own_scale == pytest.approx(expected_scale, rel=1e-12)
+    assert moments.shift is shift and np.isfinite(shift).all()
+
+
 def test_nonparametric_shrinkage_does_not_underflow_at_five_thousand_scans() -> None:
     random = np.random.default_rng(1)
     counts = np.full(40, 5000.0)

@@ -123,6 +123,6 @@ def test_batch_without_shift_and_scale_comes_back_bit_for_bit() -> None:
     assert found.tobytes() == values.tobytes()
 
 
-@pytest.mark.parametrize(("largest", "width"), [(20, 2048), (200, 640), (5_000, 128)])
+@pytest.mark.parametrize(("largest", "width"), [(20, 1024), (200, 640), (5_000, 128)])
 def test_chunks_are_narrower_for_larger_batches(largest, width) -> None:
     assert block_width(group_rows(np.zeros(largest, dtype=np.int64), 1)) == width

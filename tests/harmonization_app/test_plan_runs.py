@@ -283,7 +283,7 @@ def test_the_memory_of_a_run_is_stated_before_it_starts(people, features, settin
     run = started(people, features, specification=plan_document())
 
     table_bytes, array_bytes = 8 * 120 * 24, 8 * 24 * (14 * 6 + 16 * 4 + 105)
-    assert run.estimate["bytes"] == (480 << 20) + 18 * table_bytes + array_bytes
+    assert run.estimate["bytes"] == (600 << 20) + 18 * table_bytes + array_bytes
     assert run.estimate["limit_bytes"] == settings.HUB_RUN_MEMORY_LIMIT_MB << 20
     assert "120 scans of 24 features" in run.estimate["how"]
 
@@ -293,7 +293,7 @@ def test_a_run_over_the_limit_is_refused_before_anything_is_enqueued(
 ) -> None:
     settings.HUB_RUN_MEMORY_LIMIT_MB = 300
 
-    with pytest.raises(RunTooLarge, match="at most 480 MB"):
+    with pytest.raises(RunTooLarge, match="at most 600 MB"):
         started(people, features, specification=plan_document())
 
     found = plan_services.check_document(

@@ -1,0 +1,580 @@
+"""The loops over all cells, compiled to machine code by numba: summaries, correction, empirical Bayes steps.
+
+Written as plain loops over features within loops over scans, they need no temporary of the table's size and read each
+cell from memory once or twice. Every feature is computed by itself, in one order of operations and without fused or
+reordered arithmetic, so that its bits depend neither on the features beside it, nor on threads, nor on the processor.
+Import this module where it is called: numba takes 50 MB, which a process that harmonizes nothing should not pay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from harmonization_app.algorithms.base import BoolArray, FloatArray, IntArray
+
+# Residual squares smaller than this part of the centred squares are summed from the residuals themselves: as the
+# difference of two near numbers they would lose more than one digit.
+CANCELLED_RATIO = 1.0 / 16.0
+# Covariate columns that `correct` adds together.
+TOGETHER = 3
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `function` as machine code that lets other threads run; kept on disk where a folder can be written."""
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    try:
+        compiled: Callable[..., Any] = njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder for it can be written
+        compiled = njit(**options)(function)
+    return compiled
+
+
+@_compiled
+def summarize(
+    values: FloatArray,
+    order: IntArray,
+    starts: IntArray,
+    stops: IntArray,
+    vectors: FloatArray,
+    back: FloatArray,
+    products: FloatArray,
+    batch_centres: FloatArray,
+    first: int,
+    last: int,
+    width: int,
+    intercepts: FloatArray,
+    coefficients: FloatArray,
+    squares: FloatArray,
+    constant: BoolArray,
+    uniform: BoolArray,
+    unsummed: BoolArray,
+) -> None:
+    """Fill the last six arguments for the features from `first` to `last`, `width` of them at a time.
+
+    The arguments are those of `least_squares.Grouping`, `Basis` and `Statistics`; `unsummed` [features] marks columns
+    with a sum that is not finite.
+    """
+    batches, rank = len(starts), vectors.shape[1]
+    away, weights = np.empty((4, width)), np.empty((rank, width))
+    cross = np.empty((batches, rank, width))
+    for begin in range(first, last, width):
+        end = min(begin + width, last)
+        for batch in range(batches):
+            start, stop = starts[batch], stops[batch]
+            _sum_batch(values, order, start, stop, begin, end, intercepts[batch])
+            _sum_products(
+                values,
+                order,
+                start,
+                stop,
+                vectors,
+                begin,
+                end,
+                intercepts[batch],
+                away,
+                squares[batch],
+                cross[batch],
+            )
+            _mark_constant(values, order, start, stop, begin, end, constant[batch])
+        _mark_columns(values, order, starts, stops, begin, end, intercepts, constant, uniform, unsummed)
+        if rank:
+            _add_up(cross, weights)
+            _leave_residuals(
+                values,
+                order,
+                starts,
+                stops,
+                vectors,
+                products,
+                begin,
+                end,
+                intercepts,
+                cross,
+                weights,
+                squares,
+            )
+            _solve(back, batch_centres, weights, begin, end, coefficients, intercepts)
+
+
+@_compiled
+def sum_batches(
+    values: FloatArray,
+    order: IntArray,
+    starts: IntArray,
+    stops: IntArray,
+    vectors: FloatArray,
+    width: int,
+    means: FloatArray,
+    squares: FloatArray,
+    cross: FloatArray,
+) -> None:
+    """Fill by batch the means and centred squares [batches x features] and, as `cross` [batches x columns x features],
+    the products with `vectors` [scans x columns], which are centred within batches and in batch order.
+    """
+    features, columns = values.shape[1], vectors.shape[1]
+    away, part = np.empty((4, width)), np.empty((columns, width))
+    for begin in range(0, features, width):
+        end = min(begin + width, features)
+        for batch in range(len(starts)):
+            start, stop = starts[batch], stops[batch]
+            _sum_batch(values, order, start, stop, begin, end, means[batch])
+            _sum_products(
+                values, order, start, stop, vectors, begin, end, means[batch], away, squares[batch], part
+            )
+            for k in range(columns):
+                for i in range(end - begin):
+                    cross[batch, k, begin + i] = part[k, i]
+
+
+@_compiled
+def _sum_batch(
+    values: FloatArray, order: IntArray, start: int, stop: int, begin: int, end: int, means: FloatArray
+) -> None:
+    """Set the batch's means, four scans at a time."""
+    mean = means[begin:end]
+    for i in range(len(mean)):
+        mean[i] = 0.0
+    fours = start + (stop - start) // 4 * 4
+    for at in range(start, fours, 4):
+        one, two = values[order[at], begin:end], values[order[at + 1], begin:end]
+        three, four = values[order[at + 2], begin:end], values[order[at + 3], begin:end]
+        for i in range(len(mean)):
+            mean[i] += (one[i] + two[i]) + (three[i] + four[i])
+    for at in range(fours, stop):
+        one = values[order[at], begin:end]
+        for i in range(len(mean)):
+            mean[i] += one[i]
+    for i in range(len(mean)):
+        mean[i] /= stop - start
+
+
+@_compiled
+def _sum_products(
+    values: FloatArray,
+    order: IntArray,
+    start: int,
+    stop: int,
+    vectors: FloatArray,
+    begin: int,
+    end: int,
+    means: FloatArray,
+    away: FloatArray,
+    squares: FloatArray,
+    cross: FloatArray,
+) -> None:
+    """Set the batch's centred squares and its products with the basis; `away` [4 x features] is for work."""
+    mean, square = means[begin:end], squares[begin:end]
+    size = end - begin
+    for i in range(size):
+        square[i] = 0.0
+    for k in range(len(cross)):
+        product = cross[k, :size]
+        for i in range(size):
+            product[i] = 0.0
+    fours = start + (stop - start) // 4 * 4
+    for at in range(start, fours, 4):
+        _add_four(
+            values[order[at], begin:end],
+            values[order[at + 1], begin:end],
+            values[order[at + 2], begin:end],
+            values[order[at + 3], begin:end],
+            vectors[at : at + 4],
+            mean,
+            away,
+            square,
+            cross,
+        )
+    for at in range(fours, stop):
+        _add_one(values[order[at], begin:end], vectors[at], mean, away[0], square, cross)
+
+
+@_compiled
+def _add_four(
+    one: FloatArray,
+    two: FloatArray,
+    three: FloatArray,
+    four: FloatArray,
+    vectors: FloatArray,
+    mean: FloatArray,
+    away: FloatArray,
+    square: FloatArray,
+    cross: FloatArray,
+) -> None:
+    """Add the squares and products of four scans."""
+    size = len(mean)
+    a, b, c, d = away[0, :size], away[1, :size], away[2, :size], away[3, :size]
+    for i in range(size):
+        a[i] = one[i] - mean[i]
+        b[i] = two[i] - mean[i]
+        c[i] = three[i] - mean[i]
+        d[i] = four[i] - mean[i]
+        square[i] += (a[i] * a[i] + b[i] * b[i]) + (c[i] * c[i] + d[i] * d[i])
+    for k in range(len(cross)):
+        product = cross[k, :size]
+        p, q, r, s = vectors[0, k], vectors[1, k], vectors[2, k], vectors[3, k]
+        for i in range(size):
+            product[i] += (p * a[i] + q * b[i]) + (r * c[i] + s * d[i])
+
+
+@_compiled
+def _add_one(
+    one: FloatArray,
+    vector: FloatArray,
+    mean: FloatArray,
+    away: FloatArray,
+    square: FloatArray,
+    cross: FloatArray,
+) -> None:
+    """Add the squares and products of one scan."""
+    size = len(mean)
+    for i in range(size):
+        away[i] = one[i] - mean[i]
+        square[i] += away[i] * away[i]
+    for k in range(len(cross)):
+        product, p = cross[k, :size], vector[k]
+        for i in range(size):
+            product[i] += p * away[i]
+
+
+@_compiled
+def _mark_constant(
+    values: FloatArray, order: IntArray, start: int, stop: int, begin: int, end: int, constant: BoolArray
+) -> None:
+    """Mark features with one value in all of at least two scans; most are ruled out by the first two."""
+    for feature in range(begin, end):
+        value = values[order[start], feature]
+        alike = stop - start > 1
+        at = start + 1
+        while alike and at < stop:
+            alike = values[order[at], feature] == value
+            at += 1
+        constant[feature] = alike
+
+
+@_compiled
+def _mark_columns(
+    values: FloatArray,
+    order: IntArray,
+    starts: IntArray,
+    stops: IntArray,
+    begin: int,
+    end: int,
+    means: FloatArray,
+    constant: BoolArray,
+    uniform: BoolArray,
+    unsummed: BoolArray,
+) -> None:
+    """Mark features with one value in the whole table, and those with a sum that is not finite."""
+    for feature in range(begin, end):
+        value = values[order[starts[0]], feature]
+        alike, finite = len(order) > 1, True
+        for batch in range(len(starts)):
+            finite = finite and np.isfinite(means[batch, feature])
+            lone = constant[batch, feature] or stops[batch] - starts[batch] < 2
+            alike = alike and lone and values[order[starts[batch]], feature] == value
+        uniform[feature] = alike
+        unsummed[feature] = not finite
+
+
+@_compiled
+def _add_up(cross: FloatArray, weights: FloatArray) -> None:
+    """Set the basis' weights to the sums of the batches' products."""
+    for k in range(len(weights)):
+        weight = weights[k]
+        for i in range(len(weight)):
+            weight[i] = 0.0
+        for batch in range(len(cross)):
+            own = cross[batch, k]
+            for i in range(len(weight)):
+                weight[i] += own[i]
+
+
+@_compiled
+def _leave_residuals(
+    values: FloatArray,
+    order: IntArray,
+    starts: IntArray,
+    stops: IntArray,
+    vectors: FloatArray,
+    products: FloatArray,
+    begin: int,
+    end: int,
+    means: FloatArray,
+    cross: FloatArray,
+    weights: FloatArray,
+    squares: FloatArray,
+) -> None:
+    """Turn centred squares into residual squares: what the basis explains is taken off."""
+    size = end - begin
+    explained, part = np.empty(size), np.empty(size)
+    cancelled = np.zeros(size, dtype=np.int64)
+    for batch in range(len(starts)):
+        square = squares[batch, begin:end]
+        _explain(cross[batch, :, :size], products[batch], weights[:, :size], part, explained)
+        for i in range(size):
+            left = square[i] - explained[i]
+            cancelled[i] |= left < CANCELLED_RATIO * square[i]
+            square[i] = left
+    columns, count = np.empty(size, dtype=np.int64), 0
+    for i in range(size):
+        if cancelled[i]:
+            columns[count] = i
+            count += 1
+    if count:
+        for batch in range(len(starts)):
+            _sum_residuals(
+                values,
+                order[starts[batch] : stops[batch]],
+                vectors[starts[batch] : stops[batch]],
+                begin,
+                columns[:count],
+                means[batch],
+                weights,
+                squares[batch],
+            )
+
+
+@_compiled
+def _explain(
+    cross: FloatArray, products: FloatArray, weights: FloatArray, part: FloatArray, explained: FloatArray
+) -> None:
+    """Set the squares that the basis explains in one batch."""
+    for i in range(len(explained)):
+        explained[i] = 0.0
+    for k in range(len(weights)):
+        own, weight = cross[k], weights[k]
+        for i in range(len(explained)):
+            part[i] = 2.0 * own[i]
+        for j in range(len(weights)):
+            factor, other = products[k, j], weights[j]
+            for i in range(len(explained)):
+                part[i] -= factor * other[i]
+        for i in range(len(explained)):
+            explained[i] += part[i] * weight[i]
+
+
+@_compiled
+def _sum_residuals(
+    values: FloatArray,
+    rows: IntArray,
+    vectors: FloatArray,
+    begin: int,
+    columns: IntArray,
+    means: FloatArray,
+    weights: FloatArray,
+    squares: FloatArray,
+) -> None:
+    """Set the squares of `columns`, counted from `begin`, to the sums of the squared residuals of one batch."""
+    for column in columns:
+        squares[begin + column] = 0.0
+    for at in range(len(rows)):
+        for column in columns:
+            residual = values[rows[at], begin + column] - means[begin + column]
+            for k in range(len(weights)):
+                residual -= vectors[at, k] * weights[k, column]
+            squares[begin + column] += residual * residual
+
+
+@_compiled
+def _solve(
+    back: FloatArray,
+    batch_centres: FloatArray,
+    weights: FloatArray,
+    begin: int,
+    end: int,
+    coefficients: FloatArray,
+    intercepts: FloatArray,
+) -> None:
+    """Set the coefficients and turn means into intercepts at the covariates' centre."""
+    size = end - begin
+    for column in range(len(back)):
+        own = coefficients[column, begin:end]
+        for i in range(size):
+            own[i] = 0.0
+        for k in range(len(weights)):
+            factor, weight = back[column, k], weights[k, :size]
+            for i in range(size):
+                own[i] += factor * weight[i]
+    for batch in range(len(intercepts)):
+        intercept = intercepts[batch, begin:end]
+        for column in range(len(back)):
+            centre, own = batch_centres[batch, column], coefficients[column, begin:end]
+            for i in range(size):
+                intercept[i] -= centre * own[i]
+
+
+@_compiled
+def correct(
+    values: FloatArray,
+    order: IntArray,
+    starts: IntArray,
+    stops: IntArray,
+    shift: FloatArray,
+    scale: FloatArray,
+    deviation: FloatArray,
+    grand_mean: FloatArray,
+    coefficients: FloatArray,
+    weights: FloatArray,
+    first: int,
+    last: int,
+    width: int,
+    result: FloatArray,
+) -> None:
+    """Fill `result` for the features from `first` to `last`, `width` of them at a time.
+
+    (x - fitted - shift * deviation) / sqrt(scale) + fitted, as slope * x + what is added, with the fitted value split
+    into grand mean and covariates. `weights` [scans x columns, in the rows' order] is filled up with columns of zeros
+    to a multiple of `TOGETHER`. A batch with scale 1 and shift 0 is copied.
+    """
+    columns = weights.shape[1]
+    slope, base, added = np.empty(width), np.empty(width), np.zeros((columns, width))
+    for begin in range(first, last, width):
+        end = min(begin + width, last)
+        for batch in range(len(starts)):
+            unchanged = _line(
+                shift[batch, begin:end],
+                scale[batch, begin:end],
+                deviation[begin:end],
+                grand_mean[begin:end],
+                coefficients[:, begin:end],
+                slope,
+                base,
+                added,
+            )
+            for at in range(starts[batch], stops[batch]):
+                row = order[at]
+                if unchanged:
+                    for feature in range(begin, end):
+                        result[row, feature] = values[row, feature]
+                else:
+                    _correct_scan(
+                        values[row, begin:end], slope, base, added, weights[row], result[row, begin:end]
+                    )
+
+
+@_compiled
+def _line(
+    shift: FloatArray,
+    scale: FloatArray,
+    deviation: FloatArray,
+    grand_mean: FloatArray,
+    coefficients: FloatArray,
+    slope: FloatArray,
+    base: FloatArray,
+    added: FloatArray,
+) -> bool:
+    """Set slope, offset and what is added by covariate; return whether they leave everything as it is."""
+    size = len(shift)
+    moved = 0
+    for i in range(size):
+        slope[i] = 1.0 / np.sqrt(scale[i])
+        base[i] = (1.0 - slope[i]) * grand_mean[i] - shift[i] * deviation[i] * slope[i]
+        moved += (slope[i] != 1.0) | (base[i] != 0.0)
+    for column in range(len(coefficients)):
+        own, line = coefficients[column], added[column]
+        for i in range(size):
+            line[i] = own[i] * (1.0 - slope[i])
+            moved += line[i] != 0.0
+    return moved == 0
+
+
+@_compiled
+def _correct_scan(
+    value: FloatArray,
+    slope: FloatArray,
+    base: FloatArray,
+    added: FloatArray,
+    weights: FloatArray,
+    result: FloatArray,
+) -> None:
+    size = len(value)
+    if len(weights) == 0:
+        for i in range(size):
+            result[i] = value[i] * slope[i] + base[i]
+    for k in range(0, len(weights), 3):
+        p, q, r = weights[k], weights[k + 1], weights[k + 2]
+        one, two, three = added[k], added[k + 1], added[k + 2]
+        if k == 0:
+            for i in range(size):
+                result[i] = (value[i] * slope[i] + base[i]) + ((p * one[i] + q * two[i]) + r * three[i])
+        else:
+            for i in range(size):
+                result[i] += (p * one[i] + q * two[i]) + r * three[i]
+
+
+@_compiled
+def settle(
+    shift: FloatArray,
+    scale: FloatArray,
+    own: FloatArray,
+    counts: FloatArray,
+    squares: FloatArray,
+    mean: float,
+    variance: float,
+    shape: float,
+    rate: float,
+    largest_change: float,
+    most_steps: int,
+    width: int,
+) -> int:
+    """Move `shift` and `scale` [features] to their common fixed point; return the steps taken, 0 where that fails.
+
+    It is reached when no value changes by more than `largest_change` times its old value, sign and all. `own` are the
+    shifts before shrinkage; see `empirical_bayes.Prior` for the prior.
+    """
+    moves, turns = np.empty(width), np.empty(width)
+    for step in range(1, most_steps + 1):
+        unsettled, lost = 0, 0
+        for begin in range(0, len(shift), width):
+            end = min(begin + width, len(shift))
+            _step(
+                shift[begin:end],
+                scale[begin:end],
+                own[begin:end],
+                counts[begin:end],
+                squares[begin:end],
+                mean,
+                variance,
+                shape,
+                rate,
+                moves,
+                turns,
+            )
+            for i in range(end - begin):
+                unsettled += not (moves[i] <= largest_change and turns[i] <= largest_change)
+                lost += np.isnan(moves[i]) or np.isnan(turns[i])
+        if lost:
+            return 0
+        if not unsettled:
+            return step
+    return 0
+
+
+@_compiled
+def _step(
+    shift: FloatArray,
+    scale: FloatArray,
+    own: FloatArray,
+    counts: FloatArray,
+    squares: FloatArray,
+    mean: float,
+    variance: float,
+    shape: float,
+    rate: float,
+    moves: FloatArray,
+    turns: FloatArray,
+) -> None:
+    """Take one step; set the relative changes. A value that stays has not changed, also where it is 0."""
+    for i in range(len(shift)):
+        weight = variance * counts[i]
+        new_shift = (scale[i] * mean + weight * own[i]) / (weight + scale[i])
+        away = own[i] - new_shift
+        new_scale = ((away * away * counts[i] + squares[i]) * 0.5 + rate) / (counts[i] / 2.0 + shape - 1.0)
+        move, turn = abs(new_shift - shift[i]), abs(new_scale - scale[i])
+        moves[i] = 0.0 if move == 0.0 else move / shift[i]
+        turns[i] = 0.0 if turn == 0.0 else turn / scale[i]
+        shift[i], scale[i] = new_shift, new_scale

@@ -1,0 +1,32 @@
+"""Features shared among threads, for loops that leave the interpreter's lock."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# Shares for each thread: the last to end keeps the others waiting less.
+SHARES = 16
+
+
+def thread_limit() -> int:
+    """Return how many threads a computation may take: as the variables of BLAS say, else one per processor.
+
+    Tasks of a hub have 1 in their environment.
+    """
+    allowed = [int(os.environ[name]) for name in THREAD_VARIABLES if os.environ.get(name, "").isdecimal()]
+    return max(1, min([len(os.sched_getaffinity(0)), *allowed]))
+
+
+def spread(work: Callable[[int, int], None], features: int, unit: int) -> None:
+    """Call `work(first, last)` for shares of `features` that begin at multiples of `unit`, several at a time."""
+    threads = thread_limit()
+    if threads == 1 or features <= unit:
+        work(0, features)
+        return
+    share = -(-features // (threads * SHARES * unit)) * unit
+    starts = range(0, features, share)
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, starts, [min(start + share, features) for start in starts]))

@@ -1,0 +1,139 @@
+"""The compiled loops give one set of bits: interpreted, on any processor, by any number of threads and blocks."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from harmonization_app.algorithms import affine, threads
+from harmonization_app.algorithms.kernel import BatchEffects, apply_affine, fit_statistics, group_rows
+
+PRINTED = "from tests.harmonization_app.test_algorithms_loops import digest_of_all; print(digest_of_all())"
+
+
+def _table(features: int = 150, columns: int = 4, scans: int = 47):
+    """Return values, batch codes and covariates; strong effects, so that some residuals are summed themselves."""
+    random = np.random.default_rng(11)
+    codes = random.permutation(np.arange(scans) % 3)
+    covariates = random.normal(size=(scans, columns))
+    values = 10.0 + random.normal(size=(scans, features)) + codes[:, None]
+    values += covariates @ (
+        random.normal(size=(columns, features)) * 10.0 ** random.integers(-1, 4, features)
+    )
+    values[:, 5] = 3.25
+    values[codes == 1, 6] = 1.5
+    return values, codes.astype(np.int64), covariates
+
+
+def _all(features: slice = slice(None)) -> list[np.ndarray]:
+    """Return the statistics and the corrected values of these features of the table."""
+    values, codes, covariates = _table()
+    values = np.ascontiguousarray(values[:, features])
+    grouping = group_rows(codes, 3)
+    found = fit_statistics(values, grouping, covariates)
+    effects = BatchEffects(
+        found.intercepts / 20,
+        1.0 + found.residual_squares / (1.0 + found.residual_squares),
+        np.full(values.shape[1], 0.5),
+        found.intercepts.mean(axis=0),
+        found.coefficients,
+    )
+    corrected = apply_affine(values, grouping, covariates, effects)
+    return [
+        found.intercepts,
+        found.coefficients,
+        found.residual_squares,
+        found.constant,
+        found.uniform,
+        corrected,
+    ]
+
+
+def digest_of_all() -> str:
+    return hashlib.sha256(b"".join(part.tobytes() for part in _all())).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{"NUMBA_DISABLE_JIT": "1"}, {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}],
+    ids=["interpreted", "oldest processor"],
+)
+def test_bits_are_those_of_the_plain_python_loops_and_of_any_processor(variables, tmp_path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", PRINTED],
+        env=os.environ | variables | {"NUMBA_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout.strip() == digest_of_all()
+
+
+@pytest.mark.parametrize("bounds", [(0, 1, 150), (0, 37, 90, 150), (0, 64, 128, 150)])
+def test_bits_do_not_depend_on_the_features_beside(bounds) -> None:
+    parts = [_all(slice(start, stop)) for start, stop in zip(bounds, bounds[1:], strict=False)]
+
+    for whole, *pieces in zip(_all(), *parts, strict=True):
+        assert np.concatenate(pieces, axis=-1).tobytes() == whole.tobytes()
+
+
+def test_bits_do_not_depend_on_threads(monkeypatch) -> None:
+    alone = _all()
+
+    monkeypatch.setattr(threads, "thread_limit", lambda: 3)
+    monkeypatch.setattr(affine, "CHUNK_FEATURES", 16)
+
+    shared = _all()
+    assert [part.tobytes() for part in shared] == [part.tobytes() for part in alone]
+
+
+def test_every_share_is_done_once_and_an_error_is_raised(monkeypatch) -> None:
+    monkeypatch.setattr(threads, "thread_limit", lambda: 3)
+    done = np.zeros(1_000, dtype=int)
+
+    def count(first: int, last: int) -> None:
+        done[first:last] += 1
+
+    threads.spread(count, 1_000, 64)
+
+    assert (done == 1).all()
+    with pytest.raises(ZeroDivisionError):
+        threads.spread(lambda first, last: 1 // first, 1_000, 64)
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [({}, 4), ({"OMP_NUM_THREADS": "1"}, 1), ({"OPENBLAS_NUM_THREADS": "2", "OMP_NUM_THREADS": ""}, 2)],
+)
+def test_threads_are_as_many_as_variables_and_processors_allow(monkeypatch, variables, expected) -> None:
+    for name in threads.THREAD_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(4)))
+
+    assert threads.thread_limit() == expected
+
+
+def test_values_that_may_not_be_written_or_lie_otherwise_are_taken() -> None:
+    values, codes, covariates = _table()
+    values.flags.writeable = False
+    grouping = group_rows(codes, 3)
+
+    plain = fit_statistics(values, grouping, covariates)
+    turned = fit_statistics(np.asfortranarray(values), grouping, covariates)
+
+    assert turned.residual_squares.tobytes() == plain.residual_squares.tobytes()
+
+
+def test_a_batch_without_scans_is_an_error_not_a_number() -> None:
+    values, codes, covariates = _table()
+
+    with pytest.raises(ValueError, match="every batch needs a scan"):
+        fit_statistics(values, group_rows(codes, 4), covariates)
