@@ -119,7 +119,9 @@ def examine(task: Task, parts: Iterable[BlockPart]) -> tuple[tuple[Finding, ...]
         if task.design is None:
             findings += check_values(task.labels, task.specification, summary, None)
         else:
-            findings += gate.check_summary(task.labels, task.design, task.specification, summary, sample)
+            findings += gate.check_summary(
+                task.labels, task.design, task.specification, lambda: summary, sample
+            )
     return gate.stops_first(findings), summary
 
 

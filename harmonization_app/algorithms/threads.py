@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+Result = TypeVar("Result")
+_beside: ContextVar[bool] = ContextVar("beside", default=False)
 # Shares for each thread: the last to end keeps the others waiting less.
 SHARES = 16
 
@@ -16,8 +21,26 @@ def thread_limit() -> int:
 
     Tasks of a hub have 1 in their environment.
     """
+    if _beside.get():
+        return 1
     allowed = [int(os.environ[name]) for name in THREAD_VARIABLES if os.environ.get(name, "").isdecimal()]
     return max(1, min([len(os.sched_getaffinity(0)), *allowed]))
+
+
+@contextmanager
+def beside(work: Callable[[], Result]) -> Iterator[Callable[[], Result]]:
+    """Give a call that returns what `work` returns or raises; begun at once in a thread where there may be two."""
+    if thread_limit() == 1:
+        yield work
+        return
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(_alone, work).result
+
+
+def _alone(work: Callable[[], Result]) -> Result:
+    """Do `work` on this one thread; the other processor has the caller's."""
+    _beside.set(True)
+    return work()
 
 
 def spread(work: Callable[[int, int], None], features: int, unit: int) -> None:

@@ -5,7 +5,7 @@ A stop refuses the run. Where the result would be wrong there is never only a wa
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -22,6 +22,7 @@ from harmonization_app.algorithms.design import (
 from harmonization_app.algorithms.model import Model
 from harmonization_app.algorithms.specification import Specification
 from harmonization_app.algorithms.table import Labelled
+from harmonization_app.algorithms.threads import beside
 from harmonization_app.diagnostics.gate_assumptions import check_assumptions
 from harmonization_app.diagnostics.gate_batches import check_batches
 from harmonization_app.diagnostics.gate_counts import check_counts
@@ -56,8 +57,8 @@ def check(dataset: Dataset, specification: Specification) -> tuple[Finding, ...]
         findings += check_values(dataset, specification, without_batches(dataset.values), None)
     else:
         design = build_design(dataset, specification)
-        summary = summarize(dataset, design)
-        findings += check_summary(dataset, design, specification, summary, sample_features(dataset))
+        with beside(lambda: summarize(dataset, design)) as summary:
+            findings += check_summary(dataset, design, specification, summary, sample_features(dataset))
     return stops_first(findings)
 
 
@@ -71,17 +72,24 @@ def check_labels(table: Labelled, specification: Specification) -> list[Finding]
 
 
 def check_summary(
-    table: Labelled, design: Design, specification: Specification, summary: Summary, sample: Dataset
+    table: Labelled,
+    design: Design,
+    specification: Specification,
+    summarized: Callable[[], Summary],
+    sample: Dataset,
 ) -> list[Finding]:
     """Return the findings on design and values of a table whose labels passed.
 
-    `summary` is of all its values; `sample` holds the features the assumptions are judged on.
+    `summarized` gives the summary of all its values, asked for once and late: it may still be made while the
+    assumptions are judged, on the features of `sample`.
     """
     findings = [*check_counts(table, design, specification), *check_codes(table, specification)]
     findings += check_design(table, design, specification)
+    assumptions = [] if stops(findings) else check_assumptions(sample, design, specification)
+    summary = summarized()
     findings += check_values(table, specification, summary, design)
     if not stops(findings):
-        findings += check_assumptions(sample, design, specification)
+        findings += assumptions
     return findings + check_observed_designs(table, design, specification, summary.undetermined)
 
 

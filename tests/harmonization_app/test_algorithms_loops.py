@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 from harmonization_app.algorithms import affine, threads
+from harmonization_app.algorithms.base import Dataset
 from harmonization_app.algorithms.kernel import BatchEffects, apply_affine, fit_statistics, group_rows
+from harmonization_app.algorithms.specification import Covariate, Specification
+from harmonization_app.diagnostics import gate
 
 PRINTED = "from tests.harmonization_app.test_algorithms_loops import digest_of_all; print(digest_of_all())"
 
@@ -119,6 +122,41 @@ def test_threads_are_as_many_as_variables_and_processors_allow(monkeypatch, vari
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(4)))
 
     assert threads.thread_limit() == expected
+
+
+@pytest.mark.parametrize("processors", [1, 3])
+def test_work_beside_takes_one_thread_and_its_error_comes_where_its_result_is_asked_for(
+    monkeypatch, processors
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(processors)))
+    for name in threads.THREAD_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+    with threads.beside(threads.thread_limit) as limit_there, threads.beside(lambda: 1 // 0) as failing:
+        assert threads.thread_limit() == processors
+        assert limit_there() == 1
+        with pytest.raises(ZeroDivisionError):
+            failing()
+
+
+def test_the_gate_says_the_same_beside_the_statistics_as_after_them(monkeypatch) -> None:
+    values, codes, covariates = _table(features=40)
+    values[3, 4] = np.inf
+    values[7] = values[8]
+    table = Dataset(
+        values,
+        tuple(f"f{i}" for i in range(40)),
+        tuple(f"r{i}" for i in range(len(values))),
+        tuple("ABC"[code] for code in codes),
+        {"age": tuple(covariates[:, 0])},
+    )
+    plan = Specification(covariates=(Covariate("age", "continuous"),))
+    after = gate.check(table, plan)
+
+    monkeypatch.setattr(threads, "thread_limit", lambda: 2)
+
+    assert gate.check(table, plan) == after
+    assert {"infinite_value", "duplicate_values"} <= {finding.code for finding in after}
 
 
 def test_values_that_may_not_be_written_or_lie_otherwise_are_taken() -> None:
