@@ -13,12 +13,13 @@ from hub.core.errors import HubError, NotAllowed, NotFound
 
 
 def answer_problem(request: HttpRequest, error: HubError) -> HttpResponse:
-    """Answer a refusal as a problem document to programs, as a page to people."""
+    """Answer a refusal as a problem document to programs, as a page to people, as a part of one to htmx."""
     problem = error.as_problem()
     if request.path.startswith(("/api/", "/health/")):
         response: HttpResponse = JsonResponse(problem, status=error.http_status, content_type=PROBLEM_JSON)
     else:
-        response = render(request, "problem.html", {"problem": problem}, status=error.http_status)
+        template = "_problem.html" if getattr(request, "htmx", False) else "problem.html"
+        response = render(request, template, {"problem": problem}, status=error.http_status)
     if error.retry_after_s is not None:
         response["Retry-After"] = str(error.retry_after_s)
     return response

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect
 
 from hub.core.api.problems import as_hub_error
+from hub.core.error_pages import answer_problem
 from hub.core.errors import NotAuthenticated
 
 
 class PageErrorMiddleware:
-    """Render expected failures of page views as a page (or a fragment, for htmx) with the problem."""
+    """Answer expected failures of page views, with the same headers as the API."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -26,5 +27,4 @@ class PageErrorMiddleware:
             return None
         if isinstance(problem, NotAuthenticated):
             return redirect("account_login")
-        template = "_problem.html" if getattr(request, "htmx", False) else "problem.html"
-        return render(request, template, {"problem": problem.as_problem()}, status=problem.http_status)
+        return answer_problem(request, problem)
