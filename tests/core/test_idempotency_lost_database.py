@@ -8,9 +8,11 @@ import pytest
 from django.db import OperationalError
 from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
+from rest_framework.test import APIClient
 
 from hub.core.api import views
 from hub.core.api.idempotency_models import IdempotencyRecord
+from sites_app.services import people
 from tests.factories.sites_app import UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -61,3 +63,22 @@ def test_a_database_that_stays_away_does_not_change_the_answer(record, monkeypat
     views._settle_safely(record, answer({"id": "1"}, 201))
     record.refresh_from_db()
     assert record.status is None
+
+
+@pytest.mark.parametrize(("times_away", "kept"), [(0, 0), (1, 0), (2, 1)])
+def test_a_request_that_fails_unexpectedly_is_told_by_its_own_error(monkeypatch, times_away, kept):
+    def fail(**_):
+        raise RuntimeError("the first error")
+
+    monkeypatch.setattr(views.connection, "close", lambda: None)
+    monkeypatch.setattr(people, "create_trial", fail)
+    failing(monkeypatch, times_away)
+    client = APIClient()
+    client.force_authenticate(UserFactory(is_superuser=True))
+
+    with pytest.raises(RuntimeError, match="the first error"):
+        client.post(
+            "/api/v1/trials/", {"code": "NEW", "title": "New"}, format="json", HTTP_IDEMPOTENCY_KEY="k"
+        )
+
+    assert IdempotencyRecord.objects.count() == kept

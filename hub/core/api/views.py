@@ -80,7 +80,7 @@ class HubViewSet(viewsets.GenericViewSet):
         """Give the key free where the request failed in a way that answers nothing."""
         record: IdempotencyRecord | None = getattr(self, "_idempotency", None)
         if record is not None and record.status is None:
-            record.delete()
+            _settle_safely(record, Response(status=500))
 
     def finalize_response(self, request: Any, response: Any, *args: Any, **kwargs: Any) -> Any:
         response = super().finalize_response(request, response, *args, **kwargs)
