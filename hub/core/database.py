@@ -7,7 +7,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 from django.db import Error as DatabaseFailure
 
 
-def connection_lost(error: BaseException | None) -> bool:
+def connection_lost(error: BaseException) -> bool:
     """Return whether an error says that the database cannot be reached, or came of a connection that broke.
 
     Whether the transaction under way was committed is then not known: what it refers to must not be removed.
@@ -16,7 +16,7 @@ def connection_lost(error: BaseException | None) -> bool:
     """
     if isinstance(error, (OperationalError, InterfaceError)):
         return True
-    cause = error.__cause__ if error is not None else None
+    cause = error.__cause__
     if type(error) is DatabaseError and isinstance(cause, psycopg2.Error) and cause.pgcode is None:
         return True
     raw = connection.connection

@@ -37,7 +37,6 @@ def test_a_lost_connection(error):
 @pytest.mark.parametrize(
     "error",
     [
-        None,
         ValueError("not of the database"),
         caused_by(DatabaseError("canceling statement"), SaidByTheServer()),
         caused_by(ProgrammingError("no results to fetch"), psycopg2.ProgrammingError()),
