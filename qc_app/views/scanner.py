@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from django.contrib import messages
 from django.db.models import Count, F, Max, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import render
 from django.views.decorators.http import require_POST
 
+from hub.core.errors import InvalidInput
 from qc_app import metric_charts
 from qc_app.metrics.registry import METRICS
 from qc_app.models import ChangeEvent, DriftAlert
@@ -21,7 +21,7 @@ from qc_app.selectors.dashboard import scanner_timeline
 from qc_app.services.drift import review
 from qc_app.views.panels import axis_title, chosen_site, series_url
 from sites_app.models import Scanner, Site, Trial
-from sites_app.views.trial_pages import get_visible, trial_page
+from sites_app.views.trial_pages import done, get_visible, trial_page
 
 _REVIEWED = {"alert": DriftAlert, "change": ChangeEvent}
 
@@ -84,9 +84,14 @@ def control(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
 @trial_page(roles=MONITORING_REVIEWERS)
 def review_finding(request: HttpRequest, trial: Trial, kind: str, pk: UUID) -> HttpResponse:
     row = get_visible(_REVIEWED[kind].objects, request.user, pk=pk, trial=trial)
-    review(actor=request.user, row=row, comment=request.POST.get("comment", ""))
-    messages.success(request, f"The {row._meta.verbose_name} is marked as reviewed.")
-    return redirect("trial-scanner", trial_code=trial.code, pk=row.scanner_id)
+    try:
+        review(actor=request.user, row=row, comment=request.POST.get("comment", ""))
+    except InvalidInput as error:
+        # The comment is all that this form sends.
+        missing = {"field": "comment", "message": "Say what you found."}
+        raise InvalidInput(error.detail, errors=[missing]) from error
+    message = f"The {row._meta.verbose_name} is marked as reviewed."
+    return done(request, message, "trial-scanner", trial.code, row.scanner_id)
 
 
 def _control_context(request: HttpRequest, trial: Trial, row: Scanner) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from tests.factories.sites_app import (
     VisitFactory,
 )
 
+HTMX = {"hx-request": "true"}
 ALL_PAGES = ("trial-dashboard", "trial-scanners", "trial-protocol", "trial-qc-profile")
 
 
@@ -279,6 +280,26 @@ def test_an_alert_is_drawn_listed_and_reviewed(trial, sponsor):
     (raised,) = [item["data"] for item in chart["series"] if item["name"] == "drift alert"]
     assert raised == [{"value": [24, 26.0], "name": "drift alert (open)\nIt left its limits."}]
     assert (refused.status_code, silent.status_code, reviewed.status_code) == (403, 400, 302)
+    alert.refresh_from_db()
+    assert (alert.state, alert.comment) == ("reviewed", "Coil replaced.")
+
+
+def test_a_refused_review_answers_beside_its_form_and_names_the_field(trial):
+    alert = make_alert(scanner_with_history(trial))
+    path = reverse("drift-alert-review-page", args=["DASH", alert.pk])
+    reviewer = client_for(trial, Role.IMAGING_REVIEWER)
+
+    form = page(reviewer, "trial-scanner", alert.scanner_id)
+    silent = reviewer.post(path, {"comment": " "}, headers=HTMX)
+    reviewed = reviewer.post(path, {"comment": "Coil replaced."}, headers=HTMX)
+    again = reviewer.post(path, {"comment": "Seen twice."}, headers=HTMX)
+
+    assert f'hx-post="{path}" hx-target="find .form-answer"' in form
+    assert 'data-field="comment" data-message="Say what you found."' in silent.content.decode()
+    assert "This drift alert was reviewed already." in again.content.decode()
+    assert all("<html" not in answer.content.decode() for answer in (silent, again))
+    assert (silent.status_code, reviewed.status_code, again.status_code) == (400, 200, 409)
+    assert reviewed["HX-Redirect"] == reverse("trial-scanner", args=["DASH", alert.scanner_id])
     alert.refresh_from_db()
     assert (alert.state, alert.comment) == ("reviewed", "Coil replaced.")
 
