@@ -154,7 +154,10 @@ def review(*, actor: Any, row: DriftAlert | ChangeEvent, comment: str) -> DriftA
     noun = row._meta.verbose_name
     require_role(actor, MONITORING_REVIEWERS, row.trial_id, row.site_id, f"review a {noun}")
     if not comment.strip():
-        raise InvalidInput(f"Say in a comment what you found about this {noun}.")
+        raise InvalidInput(
+            f"Say in a comment what you found about this {noun}.",
+            errors=[{"field": "comment", "message": "Say what you found."}],
+        )
     with transaction.atomic():
         current = type(row).objects.select_for_update(no_key=True, of=("self",)).get(pk=row.pk)
         if current.state != "open":

@@ -10,7 +10,6 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_POST
 
-from hub.core.errors import InvalidInput
 from qc_app import metric_charts
 from qc_app.metrics.registry import METRICS
 from qc_app.models import ChangeEvent, DriftAlert
@@ -84,12 +83,7 @@ def control(request: HttpRequest, trial: Trial, pk: UUID) -> HttpResponse:
 @trial_page(roles=MONITORING_REVIEWERS)
 def review_finding(request: HttpRequest, trial: Trial, kind: str, pk: UUID) -> HttpResponse:
     row = get_visible(_REVIEWED[kind].objects, request.user, pk=pk, trial=trial)
-    try:
-        review(actor=request.user, row=row, comment=request.POST.get("comment", ""))
-    except InvalidInput as error:
-        # The comment is all that this form sends.
-        missing = {"field": "comment", "message": "Say what you found."}
-        raise InvalidInput(error.detail, errors=[missing]) from error
+    review(actor=request.user, row=row, comment=request.POST.get("comment", ""))
     message = f"The {row._meta.verbose_name} is marked as reviewed."
     return done(request, message, "trial-scanner", trial.code, row.scanner_id)
 
