@@ -6,11 +6,13 @@ neuroCombat run in that order within 1e-9 feature SD.
 
 Limits: a later step may bring back a little of what an earlier one removed; where batch variables go together
 (one maker, one kernel) the order decides which of them is credited, so it belongs in the plan and not in the
-data. An order chosen by looking at the result is exploratory.
+data. An order chosen by looking at the result is exploratory. A feature that the scans of one batch variable do not
+give is left uncorrected for that variable alone; its flag, `unusable: VARIABLE`, names it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -23,13 +25,21 @@ from harmonization_app.algorithms.base import (
     require_no_stops,
 )
 from harmonization_app.algorithms.combat import Combat
-from harmonization_app.algorithms.compound import Labels, Step, apply_steps, fit_steps, pack
+from harmonization_app.algorithms.compound import Labels, Part, Step, apply_steps, fit_steps, pack
 from harmonization_app.algorithms.design import level_texts, merged_labels, select_features
 from harmonization_app.algorithms.model import Model
 from harmonization_app.algorithms.opening import base_facts, batch_sizes, open_fit, run_gate
 from harmonization_app.algorithms.specification import Specification, method_schema
 from harmonization_app.diagnostics import gate
 from harmonization_app.diagnostics.wording import listed, stops
+
+UNUSABLE = "unusable"
+# Findings of the gate on features that a step passes through.
+PASSED_THROUGH = ("feature_lacks_batch", "feature_not_estimable")
+LEFT_FOR_ONE = (
+    "A feature that one batch variable cannot be estimated for (too few observed scans in a level), passed through as "
+    "planned, keeps that variable's effect and is corrected for the others; its flag names the variable."
+)
 
 
 class Nested(Algorithm):
@@ -50,6 +60,7 @@ class Nested(Algorithm):
         "batch minimum.",
         "The other batch variables are not in the model of a step, so an imbalance between them enters its "
         "estimates.",
+        LEFT_FOR_ONE,
         *Combat.limits,
     )
     source_modules: ClassVar[tuple[str, ...]] = (
@@ -80,7 +91,8 @@ class Nested(Algorithm):
         parts = fit_steps(plan_steps(dataset, specification), dataset)
         facts = {**base_facts(dataset, findings), "order": list(specification.batch_variables)}
         sizes = batch_sizes(dataset, specification)
-        return pack(self, specification, dataset, sizes, parts, facts)
+        packed = pack(self, specification, dataset, sizes, parts, facts)
+        return replace(packed, flags=_flags_by_variable(packed.flags, parts))
 
     def apply(self, model: Model, dataset: Dataset) -> Result:
         """Correct scans step by step by frozen parameters. Raises HarmonizationRefused."""
@@ -105,8 +117,33 @@ def _check_variables(dataset: Dataset, specification: Specification) -> list[Fin
     for step in plan_steps(dataset, specification):
         if not stops(findings):
             own = gate.check(replace(dataset, batches=step.batches), step.specification)
-            findings += [replace(item, message=f"Batch variable {step.name}: {item.message}") for item in own]
+            findings += [_of_variable(item, step.name) for item in own]
     return findings
+
+
+def _of_variable(finding: Finding, name: str) -> Finding:
+    """Return the finding with its batch variable before the message."""
+    message = f"Batch variable {name}: {finding.message}"
+    if finding.code in PASSED_THROUGH and finding.severity != "stop":
+        message += (
+            f" That is so for {name} alone: they are corrected for a batch variable without such a finding."
+        )
+    return replace(finding, message=message)
+
+
+def _flags_by_variable(
+    flags: Mapping[str, tuple[str, ...]], parts: Sequence[Part]
+) -> dict[str, tuple[str, ...]]:
+    """Return the flags with `unusable` for features that no step corrects, `unusable: VARIABLE` for those some do."""
+    left = {part.name: part.model.flags.get(UNUSABLE, ()) for part in parts}
+    wholly = set.intersection(*(set(names) for names in left.values()))
+    partly = {
+        f"{UNUSABLE}: {variable}": tuple(name for name in names if name not in wholly)
+        for variable, names in left.items()
+    }
+    whole = tuple(name for name in flags.get(UNUSABLE, ()) if name in wholly)
+    found = {**flags, UNUSABLE: whole, **partly}
+    return {code: names for code, names in found.items() if names}
 
 
 def _check_labels(dataset: Dataset, specification: Specification, least: int = 2) -> list[Finding]:

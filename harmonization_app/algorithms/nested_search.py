@@ -32,7 +32,7 @@ from harmonization_app.algorithms.compound import constant_cells, fit_step
 from harmonization_app.algorithms.design import level_texts, select_features
 from harmonization_app.algorithms.k_sample import anderson_darling
 from harmonization_app.algorithms.model import Model
-from harmonization_app.algorithms.nested import Nested, plan_steps
+from harmonization_app.algorithms.nested import LEFT_FOR_ONE, Nested, plan_steps
 from harmonization_app.algorithms.options import read_options
 from harmonization_app.algorithms.specification import Specification
 from harmonization_app.diagnostics.wording import listed, stops
@@ -84,6 +84,7 @@ class NestedSearch(Nested):
         "Batch variables that go together (one maker, one kernel) cannot be told apart in any order.",
         "Differences of the covariates between batches count as significant differences too: the test knows no "
         "covariates, as published.",
+        f"{LEFT_FOR_ONE} What it keeps may count as a difference in every order.",
         f"At most {MOST_VARIABLES} batch variables.",
     )
     source_modules: ClassVar[tuple[str, ...]] = (

@@ -12,15 +12,21 @@ from harmonization_app.algorithms.base import Algorithm, Result
 LISTED_FLAGGED = 100
 LONGEST_FACT = 50
 LEFT_OUT = frozenset({"findings", "limits"})
+UNUSABLE = "unusable"
 MEANINGS: Mapping[str, str] = {
     "constant": "One value in all scans; passed through unchanged.",
     "constant_in_batch": "One value in all scans of a batch; its mean is moved there, its scale is not.",
-    "unusable": "Too few observed scans, or these do not determine the covariates; passed through unchanged.",
+    UNUSABLE: "Too few observed scans, or these do not determine the covariates; passed through unchanged.",
     "singular_fit": (
         "The mixed model found no variance left between subjects or in their slopes; its figures depend on the "
         "optimizer to about 0.01 SD. Plan a random intercept alone, or read the sensitivity analyses."
     ),
 }
+# A flag `unusable: STEP` is that of one step of several.
+LEFT_BY_A_STEP = (
+    "Not corrected for {step}: too few observed scans in one of its levels, or these do not determine the covariates. "
+    "Corrected for every other batch variable that no such flag names."
+)
 OTHER_MEANING = "Treated otherwise than the rest; see the method's description."
 
 
@@ -38,10 +44,18 @@ def flags_of(result: Result) -> dict[str, dict[str, Any]]:
         code: {
             "features": len(names),
             "listed": list(names[:LISTED_FLAGGED]),
-            "meaning": MEANINGS.get(code, OTHER_MEANING),
+            "meaning": _meaning(code),
         }
         for code, names in result.flags.items()
     }
+
+
+def _meaning(code: str) -> str:
+    """Return what a flag means, that of one step with the step's name."""
+    reason, of_step, step = code.partition(": ")
+    if of_step and reason == UNUSABLE:
+        return LEFT_BY_A_STEP.format(step=step)
+    return MEANINGS.get(code, OTHER_MEANING)
 
 
 def plain_facts(result: Result) -> dict[str, Any]:

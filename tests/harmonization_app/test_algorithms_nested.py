@@ -9,12 +9,14 @@ import pytest
 
 from harmonization_app.algorithms.base import Dataset, HarmonizationRefused
 from harmonization_app.algorithms.combat import Combat
+from harmonization_app.algorithms.model import load_model, save_model
 from harmonization_app.algorithms.nested import Nested
 from harmonization_app.algorithms.nested_search import NestedSearch
 from harmonization_app.algorithms.pairwise import Pairwise
 from harmonization_app.algorithms.specification import Covariate, Specification
 from harmonization_app.algorithms.verification import cross_check, max_difference_sd
 from harmonization_app.algorithms.verification.suite import make_input
+from harmonization_app.diagnostics.method_notes import flags_of
 
 AGE_AND_SEX = (Covariate("age", "continuous"), Covariate("sex", "categorical"))
 PLAN = Specification(covariates=AGE_AND_SEX, batch_variables=("maker", "kernel"))
@@ -86,6 +88,65 @@ def test_feature_that_a_batch_variable_determines_is_refused(crossed, method, or
 
     with pytest.raises(HarmonizationRefused, match="leave no residual variance.*region_03"):
         method.fit(crossed.with_values(values), replace(PLAN, batch_variables=order))
+
+
+def with_holes(crossed: Dataset) -> Dataset:
+    """Feature 3 lacks kernel r, feature 4 maker Y, feature 5 a level of both."""
+    kernel, maker = (np.array(crossed.covariates[name]) for name in ("kernel", "maker"))
+    values = crossed.values.copy()
+    values[kernel == "r", 3] = values[maker == "Y", 4] = np.nan
+    values[(kernel == "r") | (maker == "Y"), 5] = np.nan
+    return crossed.with_values(values)
+
+
+@pytest.mark.parametrize("order", [("maker", "kernel"), ("kernel", "maker")])
+@pytest.mark.parametrize("method", [Nested(), NestedSearch()], ids=["nested", "nested-search"])
+def test_flag_names_the_variable_that_a_feature_is_left_uncorrected_for(crossed, method, order) -> None:
+    dataset = with_holes(crossed)
+
+    result = method.harmonize(dataset, replace(PLAN, batch_variables=order, unusable_features="pass_through"))
+
+    assert dict(result.flags) == {
+        "unusable": ("region_05",),
+        "unusable: kernel": ("region_03",),
+        "unusable: maker": ("region_04",),
+    }
+    seen = ~np.isnan(dataset.values)
+    changed = [np.any((result.values != dataset.values)[seen[:, f], f]) for f in (3, 4, 5)]
+    assert changed == [True, True, False]
+    assert result.model.corrected[[3, 4, 5]].tolist() == [True, True, False]
+    for own, other, feature in (("kernel", "maker", 3), ("maker", "kernel", 4)):
+        step = result.facts["order"].index(other)
+        kept = result.model.facts["order"].index(own)
+        assert (result.model.arrays[f"part{kept}_delta_star"][:, feature] == 1).all()
+        assert (result.model.arrays[f"part{step}_delta_star"][:, feature] != 1).all()
+    stored = load_model(save_model(result.model))
+    assert dict(stored.flags) == dict(result.flags)
+
+
+def test_words_say_which_variable_a_feature_is_left_uncorrected_for(crossed) -> None:
+    plan = replace(PLAN, unusable_features="pass_through")
+
+    result = Nested().harmonize(with_holes(crossed), plan)
+
+    words = {code: item["meaning"] for code, item in flags_of(result).items()}
+    assert words["unusable: kernel"].startswith("Not corrected for kernel: ")
+    assert "Corrected for every other batch variable" in words["unusable: maker"]
+    assert words["unusable"].endswith("passed through unchanged.")
+    told = {item.columns: item.message for item in Nested().validate(with_holes(crossed), plan)}
+    of_kernel = told["region_03", "region_05"]
+    assert of_kernel.startswith("Batch variable kernel: These features have fewer than ")
+    assert of_kernel.endswith(
+        "That is so for kernel alone: they are corrected for a batch variable without such a finding."
+    )
+
+
+def test_one_batch_variable_flags_what_it_leaves_as_combat_does(crossed) -> None:
+    plan = replace(PLAN, batch_variables=("kernel",), unusable_features="pass_through")
+
+    assert dict(Nested().harmonize(with_holes(crossed), plan).flags) == {
+        "unusable": ("region_03", "region_05")
+    }
 
 
 @pytest.mark.parametrize(
