@@ -36,7 +36,8 @@ def apply_affine(
     """
     from harmonization_app.algorithms import loops
 
-    result = np.empty_like(values)
+    _require_shapes(values, grouping, scaled_covariates, effects)
+    result = np.empty(values.shape)
     lacking = -scaled_covariates.shape[1] % loops.TOGETHER
     weights = np.hstack([scaled_covariates, np.zeros((len(values), lacking))])
     parameters = [
@@ -66,3 +67,23 @@ def apply_affine(
 
     spread(correct, values.shape[1], CHUNK_FEATURES)
     return result
+
+
+def _require_shapes(
+    values: FloatArray, grouping: Grouping, scaled_covariates: FloatArray, effects: BatchEffects
+) -> None:
+    """Raise ValueError where the arrays do not belong together: compiled loops would read beside them."""
+    scans, features = values.shape
+    columns = len(effects.coefficients)
+    expected = {
+        "order": (grouping.order, (scans,)),
+        "covariates": (scaled_covariates, (scans, columns)),
+        "shift": (effects.shift, (len(grouping.starts), features)),
+        "scale": (effects.scale, (len(grouping.starts), features)),
+        "deviation": (effects.deviation, (features,)),
+        "grand mean": (effects.grand_mean, (features,)),
+        "coefficients": (effects.coefficients, (columns, features)),
+    }
+    for name, (array, shape) in expected.items():
+        if array.shape != shape:
+            raise ValueError(f"{name} has shape {array.shape}, the values need {shape}")

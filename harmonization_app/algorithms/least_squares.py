@@ -136,8 +136,11 @@ def fill_complete(values: FloatArray, grouping: Grouping, basis: Basis, result: 
     """Fill `result` as if every cell were finite; return the columns in which a sum is not."""
     from harmonization_app.algorithms import loops
 
-    if not grouping.counts.all():
+    # Compiled loops would read beside the arrays.
+    if not (grouping.counts.size and grouping.counts.all()):
         raise ValueError("every batch needs a scan")
+    if len(grouping.order) != len(values):
+        raise ValueError(f"{len(values)} scans of values, {len(grouping.order)} scans in batches")
     width, features = block_width(grouping), values.shape[1]
     table = read_only(values)
     unsummed = np.empty(features, dtype=np.bool_)
@@ -168,8 +171,11 @@ def fill_complete(values: FloatArray, grouping: Grouping, basis: Basis, result: 
 
 
 def read_only(values: FloatArray) -> FloatArray:
-    """Return the same cells, contiguous and not to be written: the one form that compiled loops are made for."""
-    view = np.ascontiguousarray(values).view()
+    """Return the same cells, contiguous, in this machine's float64 and not to be written.
+
+    Compiled loops are made for this one form; they would take numbers of the other byte order for their own.
+    """
+    view = np.ascontiguousarray(values, dtype=np.float64).view()
     view.flags.writeable = False
     return view
 

@@ -9,6 +9,7 @@ Import this module where it is called: numba takes 50 MB, which a process that h
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -23,14 +24,39 @@ CANCELLED_RATIO = 1.0 / 16.0
 TOGETHER = 3
 
 
+class _Kept:
+    """Machine code on disk that is never needed: a damaged file is compiled anew, and a full disk keeps none."""
+
+    def __init__(self, disk: Any) -> None:
+        self._disk = disk
+        self.cache_path: str = disk.cache_path
+
+    def load_overload(self, *key: Any) -> Any:
+        try:
+            return self._disk.load_overload(*key)
+        except Exception:  # whatever unpickling raises
+            return None
+
+    def save_overload(self, *entry: Any) -> None:
+        with suppress(Exception):
+            try:
+                self._disk.save_overload(*entry)
+            except Exception:  # also where the index is damaged
+                self._disk.flush()
+                self._disk.save_overload(*entry)
+
+
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return `function` as machine code that lets other threads run; kept on disk where a folder can be written."""
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:
-        compiled: Callable[..., Any] = njit(cache=True, **options)(function)
+        compiled: Any = njit(cache=True, **options)(function)
     except RuntimeError:  # no folder for it can be written
         compiled = njit(**options)(function)
-    return compiled
+    else:
+        if hasattr(compiled, "_cache"):  # not where numba is told to interpret
+            compiled._cache = _Kept(compiled._cache)
+    return compiled  # type: ignore[no-any-return]
 
 
 @_compiled

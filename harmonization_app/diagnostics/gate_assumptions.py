@@ -26,6 +26,9 @@ INFLUENCE_ERRORS = 2.0
 FEWEST_FOR_PRIORS = 30
 # Critical distance at about 0.1 % for n features is this over the root of n.
 PRIOR_CRITICAL = 1.95
+# A feature of which batch and covariates leave less than this part of its variance is fitted exactly: the rest is
+# rounding, and its scales are none.
+EXACT_SHARE = 1e-22
 
 
 def check_assumptions(dataset: Dataset, design: Design, specification: Specification) -> list[Finding]:
@@ -116,10 +119,12 @@ def _unfit_priors(
     explained -= ((products.gram @ slopes) * slopes).sum(axis=1)
     residual = np.maximum(products.squares - explained, np.finfo(float).tiny)
     pooled = residual.sum(axis=0) / products.counts.sum()
-    shift = products.means / np.sqrt(pooled)
+    kept = np.flatnonzero(pooled > EXACT_SHARE)
+    pooled, residual = pooled[kept], residual[:, kept]
+    shift = products.means[:, kept] / np.sqrt(pooled)
     scale = residual / (products.counts[:, None] - 1.0).clip(1.0) / pooled
     findings = []
-    for pool, columns in _pool_columns(names, specification).items():
+    for pool, columns in _pool_columns(tuple(names[i] for i in kept), specification).items():
         if len(columns) < FEWEST_FOR_PRIORS:
             continue
         own = None if specification.mean_only else scale[:, columns]

@@ -131,27 +131,26 @@ def _joint(design: Design) -> list[Finding]:
 def _moments(design: Design, columns: FloatArray) -> tuple[_Moments, _Moments]:
     """Return the moments of `columns` [scans x columns] in each batch, and in all others together."""
     grouping = group_rows(design.codes, len(design.batches))
-    ordered = columns[grouping.order]
+    ordered, counts = columns[grouping.order], grouping.counts
     means = batch_means(ordered, grouping)
-    centred = ordered - np.repeat(means, grouping.counts, axis=0)
-    products = centred[:, :, None] * centred[:, None, :]
-    inside = _Moments(grouping.counts, means, np.add.reduceat(products, grouping.starts, axis=0))
-    counts = len(columns) - inside.counts
-    away = means - ordered.mean(axis=0)
-    others = -away * (inside.counts / counts)[:, None]
-    between = _squares(away, inside.counts)
-    scatter = (inside.scatter + between).sum(axis=0) - inside.scatter - between - _squares(others, counts)
-    return inside, _Moments(counts, means - away + others, scatter)
-
-
-def _squares(away: FloatArray, counts: IntArray) -> FloatArray:
-    """Return the products of each batch's deviations, times its scans [batches x columns x columns]."""
-    return np.asarray(counts[:, None, None] * away[:, :, None] * away[:, None, :])
+    centred = ordered - np.repeat(means, counts, axis=0)
+    scatter = np.stack([centred[start:stop].T @ centred[start:stop] for _, start, stop in grouping.spans()])
+    # The others are added up: as the difference from all, they would be lost beside a batch that lies far away.
+    weights = np.where(np.eye(len(counts), dtype=np.bool_), 0, counts)
+    rest = weights.sum(axis=1)
+    centres = (weights @ means) / rest[:, None]
+    between = [
+        (own[:, None] * (means - centre)).T @ (means - centre)
+        for own, centre in zip(weights, centres, strict=True)
+    ]
+    others = np.tensordot((weights > 0).astype(np.float64), scatter, axes=1) + np.stack(between)
+    return _Moments(counts, means, scatter), _Moments(rest, centres, others)
 
 
 def _quantile(ordered: FloatArray, part: float) -> float:
     """Return a quantile of values in order, between neighbours by their distance."""
     at = part * (len(ordered) - 1)
     below = int(at)
-    above = min(below + 1, len(ordered) - 1)
-    return float(ordered[below] + (ordered[above] - ordered[below]) * (at - below))
+    low, high = ordered[below], ordered[min(below + 1, len(ordered) - 1)]
+    beyond = at - below
+    return float(low + (high - low) * beyond if beyond < 0.5 else high - (high - low) * (1.0 - beyond))

@@ -68,6 +68,8 @@ def batch_products(values: FloatArray, design: Design) -> BatchProducts:
     """Return the products of complete, varying `values` [scans x features], standardized over all scans."""
     from harmonization_app.algorithms import loops
 
+    if len(values) != len(design.codes):
+        raise ValueError(f"{len(values)} scans of values, {len(design.codes)} scans in the design")
     grouping = group_rows(design.codes, len(design.batches))
     scaled = scaled_covariates(design)[grouping.order]
     within = scaled - np.repeat(batch_means(scaled, grouping), grouping.counts, axis=0)

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from harmonization_app.algorithms import affine, threads
+from harmonization_app.algorithms import affine, loops, threads
 from harmonization_app.algorithms.base import Dataset
+from harmonization_app.algorithms.design import Design
 from harmonization_app.algorithms.kernel import BatchEffects, apply_affine, fit_statistics, group_rows
+from harmonization_app.algorithms.model import CovariateCoding
 from harmonization_app.algorithms.specification import Covariate, Specification
 from harmonization_app.diagnostics import gate
+from harmonization_app.diagnostics.gate_products import batch_products
 
+KEPT = """
+import numpy as np
+from harmonization_app.algorithms import loops
+table, order, marks = np.zeros((4, 3)), np.arange(4), np.zeros(3, dtype=np.bool_)
+loops._mark_constant(table, order, 0, 4, 0, 3, marks)
+assert marks.all()
+print("kept" if loops._mark_constant.stats.cache_hits else "compiled")
+"""
 PRINTED = "from tests.harmonization_app.test_algorithms_loops import digest_of_all; print(digest_of_all())"
 
 
@@ -166,8 +180,123 @@ def test_values_that_may_not_be_written_or_lie_otherwise_are_taken() -> None:
 
     plain = fit_statistics(values, grouping, covariates)
     turned = fit_statistics(np.asfortranarray(values), grouping, covariates)
+    swapped = fit_statistics(values.astype(">f8"), grouping, covariates)
 
     assert turned.residual_squares.tobytes() == plain.residual_squares.tobytes()
+    assert swapped.residual_squares.tobytes() == plain.residual_squares.tobytes()
+
+
+def _effects(batches: int, features: int, columns: int) -> BatchEffects:
+    random = np.random.default_rng(5)
+    return BatchEffects(
+        random.normal(size=(batches, features)),
+        random.uniform(0.5, 2.0, (batches, features)),
+        random.uniform(0.5, 2.0, features),
+        random.normal(size=features),
+        random.normal(size=(columns, features)),
+    )
+
+
+@pytest.mark.parametrize("columns", [0, 1, 2, 3, 4, 6, 7])
+@pytest.mark.parametrize(
+    ("scans", "features"), [(0, 5), (7, 0), (1, 1), (9, 5), (9, affine.CHUNK_FEATURES + 1)]
+)
+def test_correction_is_the_formula_also_where_batches_lack_scans(scans, features, columns) -> None:
+    random = np.random.default_rng(6)
+    codes = random.choice([0, 2, 3], scans)
+    values, covariates = random.normal(size=(scans, features)), random.normal(size=(scans, columns))
+    effects = _effects(5, features, columns)
+
+    corrected = apply_affine(values, group_rows(codes, 5), covariates, effects)
+
+    fitted = effects.grand_mean + covariates @ effects.coefficients
+    expected = (values - fitted - effects.shift[codes] * effects.deviation) / np.sqrt(
+        effects.scale[codes]
+    ) + fitted
+    np.testing.assert_allclose(corrected, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_effects_of_the_other_byte_order_are_the_same_numbers() -> None:
+    values, codes, covariates = _table()
+    effects = _effects(3, 150, 4)
+    swapped = BatchEffects(
+        *(getattr(effects, field.name).astype(">f8") for field in dataclasses.fields(BatchEffects))
+    )
+    grouping = group_rows(codes, 3)
+
+    corrected = apply_affine(values, grouping, covariates, effects)
+
+    assert apply_affine(values, grouping, covariates, swapped).tobytes() == corrected.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("batches", "features", "columns", "named"),
+    [(2, 150, 4, "shift"), (3, 149, 4, "shift"), (3, 150, 3, "covariates"), (3, 150, 5, "covariates")],
+)
+def test_effects_of_another_table_are_an_error_not_memory_beside_it(
+    batches, features, columns, named
+) -> None:
+    values, codes, covariates = _table()
+
+    with pytest.raises(ValueError, match=f"{named} has shape"):
+        apply_affine(values, group_rows(codes, 3), covariates, _effects(batches, features, columns))
+
+
+def test_batches_of_other_scans_are_an_error() -> None:
+    values, codes, covariates = _table()
+    design = Design(("A", "B", "C"), codes, covariates, CovariateCoding((), {}, {}))
+
+    with pytest.raises(ValueError, match="46 scans of values, 47 scans in batches"):
+        fit_statistics(values[:-1], group_rows(codes, 3), covariates)
+    with pytest.raises(ValueError, match="46 scans of values, 47 scans in the design"):
+        batch_products(values[:-1], design)
+
+
+@pytest.mark.parametrize("kind", [".nbi", ".nbc"])
+@pytest.mark.parametrize("content", [b"", b"neither index nor machine code"])
+def test_a_damaged_file_of_machine_code_is_made_anew(kind, content, tmp_path) -> None:
+    command = [sys.executable, "-W", "ignore", "-c", KEPT]
+    variables = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    subprocess.run(command, env=variables, check=True, capture_output=True)
+    damaged = [path for path in tmp_path.rglob("loops._mark_constant*") if path.suffix == kind]
+    for path in damaged:
+        path.write_bytes(content)
+
+    done = [
+        subprocess.run(command, env=variables, check=True, capture_output=True, text=True) for _ in range(2)
+    ]
+
+    assert damaged
+    assert [run.stdout for run in done] == ["compiled\n", "kept\n"]
+
+
+def test_without_a_folder_for_machine_code_it_is_made_each_time(tmp_path) -> None:
+    (tmp_path / "file").touch()
+    source = tmp_path / "harmonization_app" / "algorithms"
+    shutil.copytree(Path(loops.__file__).parent, source, ignore=shutil.ignore_patterns("__pycache__"))
+    (source / "__pycache__").touch()
+    (source.parent / "__init__.py").touch()
+    variables = {
+        "HOME": str(tmp_path / "file"),
+        "XDG_CACHE_HOME": str(tmp_path / "file"),
+        "NUMBA_CACHE_DIR": "",
+    }
+
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-c",
+            f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{KEPT}print(loops.__file__)",
+        ],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout.splitlines() == ["compiled", str(source / "loops.py")]
 
 
 def test_a_batch_without_scans_is_an_error_not_a_number() -> None:
