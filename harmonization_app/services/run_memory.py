@@ -4,13 +4,15 @@ Stated is what a run holds by itself at its peak, from reading the table to stor
 mapped (a stored matrix, a result made by blocks) are not in it, since the system takes them back whenever it needs
 them. It is the sum of
 
-- a base: interpreter and libraries (305 MB, of these 110 for the compiled loops), and what gate and diagnosis take
-  whatever the size (150 to 230 MB);
+- a base: interpreter and libraries (200 MB, of these 36 for the compiled loops, and 63 more while they are compiled,
+  at the first start), and what gate and diagnosis take whatever the size (100 to 250 MB);
 - arrays of [features], of [batches x features] and of [covariate columns x features]: statistics, model, effects;
-- copies of the table: those of reading a CSV, or those that the method and its second computation make.
+- copies of the table: those of reading a CSV, or those that the method and its second computation make;
+- for a method that weighs each feature against each, tables of [features x features] of its largest pool.
 
 Figures are peaks of whole runs (anonymous resident memory beyond the interpreter's) on 300 to 1,000 scans of 4,000 to
-10,000 features, and by blocks of 150,000 to 1,000,000 features; test_run_memory.py holds runs to what is stated.
+10,000 features (1,000 to 4,000 where a second computation is slow), and by blocks of 150,000 to 1,000,000 features;
+test_run_memory.py holds runs to what is stated.
 """
 
 from __future__ import annotations
@@ -43,16 +45,24 @@ METHOD_TABLES: Mapping[str, int] = MappingProxyType(
         "control-features": 4,
         "covbat": 15,
         "dcombat": 4,
+        "functional-normalization": 11,
         "global-scaling": 4,
+        "gmm-combat": 11,
         "longcombat": 12,
         "nested": 6,
+        "nested-search": 25,
         "neurocombat": 9,
         "pairwise": 5,
+        "sva": 9,
         "travelling-subject": 5,
         "z-score": 5,
     }
 )
-GREATEST_TABLES = 22
+GREATEST_TABLES = max(METHOD_TABLES.values())
+# Of these methods more: arrays of [features] (three of 512 points of a density), and tables of [features x features]
+# (products, eigenvectors, three that LAPACK's divide and conquer works in, and one to spare).
+METHOD_ARRAYS: Mapping[str, int] = MappingProxyType({"sva": 3 * 512})
+METHOD_SQUARES: Mapping[str, int] = MappingProxyType({"sva": 6})
 CALIBRATION_TABLES = 3
 # Arrays of [batches x features] and [columns x features] that exist together, and those of [features], names included.
 ARRAYS_BY_BATCH, ARRAYS_BY_COLUMN, ARRAYS_BY_FEATURE = 14, 16, 105
@@ -117,16 +127,27 @@ def require_memory(estimate: MemoryEstimate) -> None:
 
 def _in_memory(parsed: PlanDocument, feature_set: FeatureSet) -> tuple[int, str]:
     planned, scans, features = _planned(parsed, feature_set), feature_set.row_count, feature_set.column_count
-    tables = max(METHOD_TABLES.get(name, GREATEST_TABLES) for name in (parsed.algorithm, *parsed.companions))
+    methods = (parsed.algorithm, *parsed.companions)
+    pool = max((len(own.features) for own in parsed.specification.pools), default=planned)
+    working = max(method_bytes(name, scans, planned, pool) for name in methods)
+    tables, reading = max(METHOD_TABLES.get(name, GREATEST_TABLES) for name in methods), 0
     if parsed.calibration is not None:
         tables += CALIBRATION_TABLES
-    working, reading = tables * planned, 0
+        working += CELL_BYTES * scans * planned * CALIBRATION_TABLES
     if not _is_matrix(feature_set):
-        working += AFTER_READING * features
-        reading = READING_CSV * features
-    needed = BASE_BYTES + _array_bytes(parsed, feature_set) + CELL_BYTES * scans * max(reading, working)
+        working += CELL_BYTES * scans * features * AFTER_READING
+        reading = CELL_BYTES * scans * features * READING_CSV
+    needed = BASE_BYTES + _array_bytes(parsed, feature_set) + max(reading, working)
     how = f"{scans} scans of {features} features, {planned} of them harmonized, {tables} copies of these"
-    return needed, how
+    squares = max(METHOD_SQUARES.get(name, 0) for name in methods)
+    return needed, how + (f", {squares} tables of {pool} by {pool} features" if squares else "")
+
+
+def method_bytes(algorithm: str, scans: int, features: int, pool: int) -> int:
+    """Return what a method and its second computation take; `pool` is the number of features of the largest pool."""
+    tables = METHOD_TABLES.get(algorithm, GREATEST_TABLES) * scans * features
+    arrays = METHOD_ARRAYS.get(algorithm, 0) * features
+    return CELL_BYTES * (tables + arrays + METHOD_SQUARES.get(algorithm, 0) * pool**2)
 
 
 def _by_blocks(parsed: PlanDocument, feature_set: FeatureSet) -> tuple[int, str]:
@@ -169,7 +190,9 @@ def _table_bytes(parsed: PlanDocument, feature_set: FeatureSet) -> int:
 
 
 def _batches(parsed: PlanDocument, feature_set: FeatureSet) -> int:
-    return len({row.get(parsed.batch) for row in feature_set.rows})
+    """Return the batches that are corrected: those of the batch column, or the levels of all batch variables."""
+    columns = parsed.specification.batch_variables or (parsed.batch,)
+    return sum(len({row.get(column) for row in feature_set.rows}) for column in columns)
 
 
 def _columns(specification: Specification, feature_set: FeatureSet) -> int:
