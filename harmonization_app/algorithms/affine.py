@@ -34,11 +34,11 @@ def apply_affine(
     `scaled_covariates` [scans x columns] are in the rows' order. A batch with scale 1 and shift 0 comes back bit for
     bit.
     """
-    from harmonization_app.algorithms import loops
+    from harmonization_app.algorithms import correction_loops
 
     _require_shapes(values, grouping, scaled_covariates, effects)
     result = np.empty(values.shape)
-    lacking = -scaled_covariates.shape[1] % loops.TOGETHER
+    lacking = -scaled_covariates.shape[1] % correction_loops.TOGETHER
     weights = np.hstack([scaled_covariates, np.zeros((len(values), lacking))])
     parameters = [
         read_only(part)
@@ -53,7 +53,7 @@ def apply_affine(
     ]
 
     def correct(first: int, last: int) -> None:
-        loops.correct(
+        correction_loops.correct(
             read_only(values),
             grouping.order,
             grouping.starts,

@@ -85,6 +85,7 @@ class Combat(Algorithm):
         "harmonization_app.algorithms.combat",
         "harmonization_app.algorithms.empirical_bayes",
         "harmonization_app.algorithms.location_scale",
+        "harmonization_app.algorithms.shrinkage_loops",
         "harmonization_app.algorithms.spread",
     )
 

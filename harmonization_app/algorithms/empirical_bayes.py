@@ -65,10 +65,10 @@ def shrink_parametric(batch: str, moments: BatchMoments, prior: Prior) -> tuple[
     All features stop together, when the largest relative change is at most 1e-4; the change is divided by the
     old value with its sign, as published. Raises HarmonizationRefused when 10,000 steps do not suffice.
     """
-    from harmonization_app.algorithms import loops
+    from harmonization_app.algorithms import shrinkage_loops
 
     shift, scale = moments.shift.copy(), moments.scale.copy()
-    steps = loops.settle(
+    steps = shrinkage_loops.settle(
         shift,
         scale,
         *(np.ascontiguousarray(part) for part in (moments.shift, moments.counts, moments.squares)),

@@ -4,7 +4,7 @@ The batch indicators are eliminated from the least squares first (Frisch-Waugh-L
 centred within batches, so only the covariates' own columns are solved for. Of every batch the pass keeps the mean,
 the centred sum of squares and the products with an orthonormal basis of the centred covariates; coefficients and
 residual squares follow from those without a second look at the values. Work goes by chunks (one batch, a block of
-features) that fit the second-level cache, in compiled loops (`loops.summarize`). Model: Johnson,
+features) that fit the second-level cache, in compiled loops (`statistics_loops`). Model: Johnson,
 Li, Rabinovic, Biostatistics 8:118 (2007); Fortin et al., NeuroImage 161:149 (2017).
 """
 
@@ -134,7 +134,7 @@ def empty_statistics(features: int, grouping: Grouping, basis: Basis) -> Statist
 
 def fill_complete(values: FloatArray, grouping: Grouping, basis: Basis, result: Statistics) -> IntArray:
     """Fill `result` as if every cell were finite; return the columns in which a sum is not."""
-    from harmonization_app.algorithms import loops
+    from harmonization_app.algorithms import statistics_loops
 
     # Compiled loops would read beside the arrays.
     if not (grouping.counts.size and grouping.counts.all()):
@@ -146,7 +146,7 @@ def fill_complete(values: FloatArray, grouping: Grouping, basis: Basis, result: 
     unsummed = np.empty(features, dtype=np.bool_)
 
     def summarize(first: int, last: int) -> None:
-        loops.summarize(
+        statistics_loops.summarize(
             table,
             grouping.order,
             grouping.starts,

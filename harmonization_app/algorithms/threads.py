@@ -24,7 +24,14 @@ def thread_limit() -> int:
     if _beside.get():
         return 1
     allowed = [int(os.environ[name]) for name in THREAD_VARIABLES if os.environ.get(name, "").isdecimal()]
-    return max(1, min([len(os.sched_getaffinity(0)), *allowed]))
+    return max(1, min([_processors(), *allowed]))
+
+
+def _processors() -> int:
+    """Return the processors this process may run on, where the system tells them; else those of the machine."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextmanager

@@ -66,7 +66,7 @@ def scaled_covariates(design: Design) -> FloatArray:
 
 def batch_products(values: FloatArray, design: Design) -> BatchProducts:
     """Return the products of complete, varying `values` [scans x features], standardized over all scans."""
-    from harmonization_app.algorithms import loops
+    from harmonization_app.algorithms import statistics_loops
 
     if len(values) != len(design.codes):
         raise ValueError(f"{len(values)} scans of values, {len(design.codes)} scans in the design")
@@ -77,7 +77,7 @@ def batch_products(values: FloatArray, design: Design) -> BatchProducts:
     batches, features, columns = len(design.batches), values.shape[1], within.shape[1]
     means, squares = np.empty((batches, features)), np.empty((batches, features))
     cross = np.empty((batches, columns, features))
-    loops.sum_batches(
+    statistics_loops.sum_batches(
         read_only(values),
         grouping.order,
         grouping.starts,

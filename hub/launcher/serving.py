@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from hub.launcher import demonstration, setup, system_packages
 from hub.launcher.console import LauncherError, last_words, say, warn
@@ -109,7 +109,8 @@ def compile_loops(layout: Layout, environment: dict[str, str]) -> None:
 
     Raises LauncherError when that fails."""
     folder = layout.root / "harmonization_app" / "algorithms"
-    wanted = setup.fingerprint([folder / "loops.py", layout.root / "requirements.txt"])
+    loops = [folder / "compiled.py", *sorted(folder.glob("*_loops.py"))]
+    wanted = setup.fingerprint([*loops, layout.root / "requirements.txt"])
     stamp = folder / "__pycache__" / ".loops"
     if setup.is_current(stamp, wanted):
         return
@@ -120,7 +121,8 @@ def compile_loops(layout: Layout, environment: dict[str, str]) -> None:
     )
     if answer.returncode != 0:
         raise LauncherError(f"The loops of harmonization could not be compiled: {last_words(answer.stderr)}")
-    setup.set_stamp(stamp, wanted)
+    with suppress(OSError):  # a folder that cannot be written keeps nothing, as numba keeps nothing there
+        setup.set_stamp(stamp, wanted)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harmonization_app.algorithms import affine, loops, threads
+from harmonization_app.algorithms import affine, statistics_loops, threads
 from harmonization_app.algorithms.base import Dataset
 from harmonization_app.algorithms.design import Design
 from harmonization_app.algorithms.kernel import BatchEffects, apply_affine, fit_statistics, group_rows
@@ -24,11 +24,21 @@ from harmonization_app.diagnostics.gate_products import batch_products
 
 KEPT = """
 import numpy as np
-from harmonization_app.algorithms import loops
+from harmonization_app.algorithms import statistics_loops
 table, order, marks = np.zeros((4, 3)), np.arange(4), np.zeros(3, dtype=np.bool_)
-loops._mark_constant(table, order, 0, 4, 0, 3, marks)
+statistics_loops._mark_constant(table, order, 0, 4, 0, 3, marks)
 assert marks.all()
-print("kept" if loops._mark_constant.stats.cache_hits else "compiled")
+print("kept" if statistics_loops._mark_constant.stats.cache_hits else "compiled")
+"""
+# Prints what a process compiles that harmonizes by all loops, where `warm_up` ran before.
+COMPILED = """
+from harmonization_app.algorithms import correction_loops, shrinkage_loops, statistics_loops
+from harmonization_app.algorithms.warm_up import compile_loops
+from tests.harmonization_app.test_algorithms_loops import digest_of_all
+compile_loops()
+digest_of_all()
+loops = [item for module in (correction_loops, shrinkage_loops, statistics_loops) for item in vars(module).values()]
+print(sorted(item.__name__ for item in loops if getattr(item, "stats", None) and item.stats.cache_misses))
 """
 PRINTED = "from tests.harmonization_app.test_algorithms_loops import digest_of_all; print(digest_of_all())"
 
@@ -258,7 +268,7 @@ def test_a_damaged_file_of_machine_code_is_made_anew(kind, content, tmp_path) ->
     command = [sys.executable, "-W", "ignore", "-c", KEPT]
     variables = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
     subprocess.run(command, env=variables, check=True, capture_output=True)
-    damaged = [path for path in tmp_path.rglob("loops._mark_constant*") if path.suffix == kind]
+    damaged = [path for path in tmp_path.rglob("statistics_loops._mark_constant*") if path.suffix == kind]
     for path in damaged:
         path.write_bytes(content)
 
@@ -273,7 +283,9 @@ def test_a_damaged_file_of_machine_code_is_made_anew(kind, content, tmp_path) ->
 def test_without_a_folder_for_machine_code_it_is_made_each_time(tmp_path) -> None:
     (tmp_path / "file").touch()
     source = tmp_path / "harmonization_app" / "algorithms"
-    shutil.copytree(Path(loops.__file__).parent, source, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        Path(statistics_loops.__file__).parent, source, ignore=shutil.ignore_patterns("__pycache__")
+    )
     (source / "__pycache__").touch()
     (source.parent / "__init__.py").touch()
     variables = {
@@ -288,7 +300,7 @@ def test_without_a_folder_for_machine_code_it_is_made_each_time(tmp_path) -> Non
             "-W",
             "ignore",
             "-c",
-            f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{KEPT}print(loops.__file__)",
+            f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{KEPT}print(statistics_loops.__file__)",
         ],
         env=os.environ | variables,
         capture_output=True,
@@ -296,7 +308,7 @@ def test_without_a_folder_for_machine_code_it_is_made_each_time(tmp_path) -> Non
         check=True,
     )
 
-    assert done.stdout.splitlines() == ["compiled", str(source / "loops.py")]
+    assert done.stdout.splitlines() == ["compiled", str(source / "statistics_loops.py")]
 
 
 def test_a_batch_without_scans_is_an_error_not_a_number() -> None:
@@ -304,3 +316,17 @@ def test_a_batch_without_scans_is_an_error_not_a_number() -> None:
 
     with pytest.raises(ValueError, match="every batch needs a scan"):
         fit_statistics(values, group_rows(codes, 4), covariates)
+
+
+def test_nothing_is_compiled_after_the_warm_up(tmp_path) -> None:
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    subprocess.run(
+        [sys.executable, "-m", "harmonization_app.algorithms.warm_up"], env=environment, check=True
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILED], env=environment, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.strip() == "[]"
+    assert any(tmp_path.rglob("*.nbc"))

@@ -1,65 +1,23 @@
-"""The loops over all cells, compiled to machine code by numba: summaries, correction, empirical Bayes steps.
+"""The least-squares summaries of `least_squares`, compiled.
 
-Written as plain loops over features within loops over scans, they need no temporary of the table's size and read each
-cell from memory once or twice. Every feature is computed by itself, in one order of operations and without fused or
-reordered arithmetic, so that its bits depend neither on the features beside it, nor on threads, nor on the processor.
-Import this module where it is called: numba takes 50 MB, which a process that harmonizes nothing should not pay.
+Plain loops over features within loops over scans: they need no temporary of the table's size and read each cell from
+memory once or twice. Every feature is computed by itself, in one order of operations and without fused or reordered
+arithmetic, so that its bits depend neither on the features beside it, nor on threads, nor on the processor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Any
-
 import numpy as np
-from numba import njit
 
 from harmonization_app.algorithms.base import BoolArray, FloatArray, IntArray
+from harmonization_app.algorithms.compiled import compiled
 
 # Residual squares smaller than this part of the centred squares are summed from the residuals themselves: as the
 # difference of two near numbers they would lose more than one digit.
 CANCELLED_RATIO = 1.0 / 16.0
-# Covariate columns that `correct` adds together.
-TOGETHER = 3
 
 
-class _Kept:
-    """Machine code on disk that is never needed: a damaged file is compiled anew, and a full disk keeps none."""
-
-    def __init__(self, disk: Any) -> None:
-        self._disk = disk
-        self.cache_path: str = disk.cache_path
-
-    def load_overload(self, *key: Any) -> Any:
-        try:
-            return self._disk.load_overload(*key)
-        except Exception:  # whatever unpickling raises
-            return None
-
-    def save_overload(self, *entry: Any) -> None:
-        with suppress(Exception):
-            try:
-                self._disk.save_overload(*entry)
-            except Exception:  # also where the index is damaged
-                self._disk.flush()
-                self._disk.save_overload(*entry)
-
-
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `function` as machine code that lets other threads run; kept on disk where a folder can be written."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    try:
-        compiled: Any = njit(cache=True, **options)(function)
-    except RuntimeError:  # no folder for it can be written
-        compiled = njit(**options)(function)
-    else:
-        if hasattr(compiled, "_cache"):  # not where numba is told to interpret
-            compiled._cache = _Kept(compiled._cache)
-    return compiled  # type: ignore[no-any-return]
-
-
-@_compiled
+@compiled
 def summarize(
     values: FloatArray,
     order: IntArray,
@@ -126,7 +84,7 @@ def summarize(
             _solve(back, batch_centres, weights, begin, end, coefficients, intercepts)
 
 
-@_compiled
+@compiled
 def sum_batches(
     values: FloatArray,
     order: IntArray,
@@ -156,7 +114,7 @@ def sum_batches(
                     cross[batch, k, begin + i] = part[k, i]
 
 
-@_compiled
+@compiled
 def _sum_batch(
     values: FloatArray, order: IntArray, start: int, stop: int, begin: int, end: int, means: FloatArray
 ) -> None:
@@ -178,7 +136,7 @@ def _sum_batch(
         mean[i] /= stop - start
 
 
-@_compiled
+@compiled
 def _sum_products(
     values: FloatArray,
     order: IntArray,
@@ -218,7 +176,7 @@ def _sum_products(
         _add_one(values[order[at], begin:end], vectors[at], mean, away[0], square, cross)
 
 
-@_compiled
+@compiled
 def _add_four(
     one: FloatArray,
     two: FloatArray,
@@ -246,7 +204,7 @@ def _add_four(
             product[i] += (p * a[i] + q * b[i]) + (r * c[i] + s * d[i])
 
 
-@_compiled
+@compiled
 def _add_one(
     one: FloatArray,
     vector: FloatArray,
@@ -266,7 +224,7 @@ def _add_one(
             product[i] += p * away[i]
 
 
-@_compiled
+@compiled
 def _mark_constant(
     values: FloatArray, order: IntArray, start: int, stop: int, begin: int, end: int, constant: BoolArray
 ) -> None:
@@ -281,7 +239,7 @@ def _mark_constant(
         constant[feature] = alike
 
 
-@_compiled
+@compiled
 def _mark_columns(
     values: FloatArray,
     order: IntArray,
@@ -306,7 +264,7 @@ def _mark_columns(
         unsummed[feature] = not finite
 
 
-@_compiled
+@compiled
 def _add_up(cross: FloatArray, weights: FloatArray) -> None:
     """Set the basis' weights to the sums of the batches' products."""
     for k in range(len(weights)):
@@ -319,7 +277,7 @@ def _add_up(cross: FloatArray, weights: FloatArray) -> None:
                 weight[i] += own[i]
 
 
-@_compiled
+@compiled
 def _leave_residuals(
     values: FloatArray,
     order: IntArray,
@@ -364,7 +322,7 @@ def _leave_residuals(
             )
 
 
-@_compiled
+@compiled
 def _explain(
     cross: FloatArray, products: FloatArray, weights: FloatArray, part: FloatArray, explained: FloatArray
 ) -> None:
@@ -383,7 +341,7 @@ def _explain(
             explained[i] += part[i] * weight[i]
 
 
-@_compiled
+@compiled
 def _sum_residuals(
     values: FloatArray,
     rows: IntArray,
@@ -405,7 +363,7 @@ def _sum_residuals(
             squares[begin + column] += residual * residual
 
 
-@_compiled
+@compiled
 def _solve(
     back: FloatArray,
     batch_centres: FloatArray,
@@ -431,176 +389,3 @@ def _solve(
             centre, own = batch_centres[batch, column], coefficients[column, begin:end]
             for i in range(size):
                 intercept[i] -= centre * own[i]
-
-
-@_compiled
-def correct(
-    values: FloatArray,
-    order: IntArray,
-    starts: IntArray,
-    stops: IntArray,
-    shift: FloatArray,
-    scale: FloatArray,
-    deviation: FloatArray,
-    grand_mean: FloatArray,
-    coefficients: FloatArray,
-    weights: FloatArray,
-    first: int,
-    last: int,
-    width: int,
-    result: FloatArray,
-) -> None:
-    """Fill `result` for the features from `first` to `last`, `width` of them at a time.
-
-    (x - fitted - shift * deviation) / sqrt(scale) + fitted, as slope * x + what is added, with the fitted value split
-    into grand mean and covariates. `weights` [scans x columns, in the rows' order] is filled up with columns of zeros
-    to a multiple of `TOGETHER`. A batch with scale 1 and shift 0 is copied.
-    """
-    columns = weights.shape[1]
-    slope, base, added = np.empty(width), np.empty(width), np.zeros((columns, width))
-    for begin in range(first, last, width):
-        end = min(begin + width, last)
-        for batch in range(len(starts)):
-            unchanged = _line(
-                shift[batch, begin:end],
-                scale[batch, begin:end],
-                deviation[begin:end],
-                grand_mean[begin:end],
-                coefficients[:, begin:end],
-                slope,
-                base,
-                added,
-            )
-            for at in range(starts[batch], stops[batch]):
-                row = order[at]
-                if unchanged:
-                    for feature in range(begin, end):
-                        result[row, feature] = values[row, feature]
-                else:
-                    _correct_scan(
-                        values[row, begin:end], slope, base, added, weights[row], result[row, begin:end]
-                    )
-
-
-@_compiled
-def _line(
-    shift: FloatArray,
-    scale: FloatArray,
-    deviation: FloatArray,
-    grand_mean: FloatArray,
-    coefficients: FloatArray,
-    slope: FloatArray,
-    base: FloatArray,
-    added: FloatArray,
-) -> bool:
-    """Set slope, offset and what is added by covariate; return whether they leave everything as it is."""
-    size = len(shift)
-    moved = 0
-    for i in range(size):
-        slope[i] = 1.0 / np.sqrt(scale[i])
-        base[i] = (1.0 - slope[i]) * grand_mean[i] - shift[i] * deviation[i] * slope[i]
-        moved += (slope[i] != 1.0) | (base[i] != 0.0)
-    for column in range(len(coefficients)):
-        own, line = coefficients[column], added[column]
-        for i in range(size):
-            line[i] = own[i] * (1.0 - slope[i])
-            moved += line[i] != 0.0
-    return moved == 0
-
-
-@_compiled
-def _correct_scan(
-    value: FloatArray,
-    slope: FloatArray,
-    base: FloatArray,
-    added: FloatArray,
-    weights: FloatArray,
-    result: FloatArray,
-) -> None:
-    size = len(value)
-    if len(weights) == 0:
-        for i in range(size):
-            result[i] = value[i] * slope[i] + base[i]
-    for k in range(0, len(weights), 3):
-        p, q, r = weights[k], weights[k + 1], weights[k + 2]
-        one, two, three = added[k], added[k + 1], added[k + 2]
-        if k == 0:
-            for i in range(size):
-                result[i] = (value[i] * slope[i] + base[i]) + ((p * one[i] + q * two[i]) + r * three[i])
-        else:
-            for i in range(size):
-                result[i] += (p * one[i] + q * two[i]) + r * three[i]
-
-
-@_compiled
-def settle(
-    shift: FloatArray,
-    scale: FloatArray,
-    own: FloatArray,
-    counts: FloatArray,
-    squares: FloatArray,
-    mean: float,
-    variance: float,
-    shape: float,
-    rate: float,
-    largest_change: float,
-    most_steps: int,
-    width: int,
-) -> int:
-    """Move `shift` and `scale` [features] to their common fixed point; return the steps taken, 0 where that fails.
-
-    It is reached when no value changes by more than `largest_change` times its old value, sign and all. `own` are the
-    shifts before shrinkage; see `empirical_bayes.Prior` for the prior.
-    """
-    moves, turns = np.empty(width), np.empty(width)
-    for step in range(1, most_steps + 1):
-        unsettled, lost = 0, 0
-        for begin in range(0, len(shift), width):
-            end = min(begin + width, len(shift))
-            _step(
-                shift[begin:end],
-                scale[begin:end],
-                own[begin:end],
-                counts[begin:end],
-                squares[begin:end],
-                mean,
-                variance,
-                shape,
-                rate,
-                moves,
-                turns,
-            )
-            for i in range(end - begin):
-                unsettled += not (moves[i] <= largest_change and turns[i] <= largest_change)
-                lost += np.isnan(moves[i]) or np.isnan(turns[i])
-        if lost:
-            return 0
-        if not unsettled:
-            return step
-    return 0
-
-
-@_compiled
-def _step(
-    shift: FloatArray,
-    scale: FloatArray,
-    own: FloatArray,
-    counts: FloatArray,
-    squares: FloatArray,
-    mean: float,
-    variance: float,
-    shape: float,
-    rate: float,
-    moves: FloatArray,
-    turns: FloatArray,
-) -> None:
-    """Take one step; set the relative changes. A value that stays has not changed, also where it is 0."""
-    for i in range(len(shift)):
-        weight = variance * counts[i]
-        new_shift = (scale[i] * mean + weight * own[i]) / (weight + scale[i])
-        away = own[i] - new_shift
-        new_scale = ((away * away * counts[i] + squares[i]) * 0.5 + rate) / (counts[i] / 2.0 + shape - 1.0)
-        move, turn = abs(new_shift - shift[i]), abs(new_scale - scale[i])
-        moves[i] = 0.0 if move == 0.0 else move / shift[i]
-        turns[i] = 0.0 if turn == 0.0 else turn / scale[i]
-        shift[i], scale[i] = new_shift, new_scale
