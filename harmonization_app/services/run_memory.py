@@ -7,8 +7,7 @@ them. It is the sum of
 - a base: interpreter and libraries (200 MB, of these 36 for the compiled loops, and 63 more while they are compiled,
   at the first start), and what gate and diagnosis take whatever the size (100 to 250 MB);
 - arrays of [features], of [batches x features] and of [covariate columns x features]: statistics, model, effects;
-- copies of the table: those of reading a CSV, or those that the method and its second computation make;
-- for a method that weighs each feature against each, tables of [features x features] of its largest pool.
+- copies of the table: those of reading a CSV, or those that the method and its second computation make.
 
 Figures are peaks of whole runs (anonymous resident memory beyond the interpreter's) on 300 to 1,000 scans of 4,000 to
 10,000 features (1,000 to 4,000 where a second computation is slow), and by blocks of 150,000 to 1,000,000 features;
@@ -59,10 +58,8 @@ METHOD_TABLES: Mapping[str, int] = MappingProxyType(
     }
 )
 GREATEST_TABLES = max(METHOD_TABLES.values())
-# Of these methods more: arrays of [features] (three of 512 points of a density), and tables of [features x features]
-# (products, eigenvectors, three that LAPACK's divide and conquer works in, and one to spare).
+# Of these methods also arrays of [features]: three of 512 points of a density.
 METHOD_ARRAYS: Mapping[str, int] = MappingProxyType({"sva": 3 * 512})
-METHOD_SQUARES: Mapping[str, int] = MappingProxyType({"sva": 6})
 CALIBRATION_TABLES = 3
 # Arrays of [batches x features] and [columns x features] that exist together, and those of [features], names included.
 ARRAYS_BY_BATCH, ARRAYS_BY_COLUMN, ARRAYS_BY_FEATURE = 14, 16, 105
@@ -128,8 +125,7 @@ def require_memory(estimate: MemoryEstimate) -> None:
 def _in_memory(parsed: PlanDocument, feature_set: FeatureSet) -> tuple[int, str]:
     planned, scans, features = _planned(parsed, feature_set), feature_set.row_count, feature_set.column_count
     methods = (parsed.algorithm, *parsed.companions)
-    pool = max((len(own.features) for own in parsed.specification.pools), default=planned)
-    working = max(method_bytes(name, scans, planned, pool) for name in methods)
+    working = max(method_bytes(name, scans, planned) for name in methods)
     tables, reading = max(METHOD_TABLES.get(name, GREATEST_TABLES) for name in methods), 0
     if parsed.calibration is not None:
         tables += CALIBRATION_TABLES
@@ -138,16 +134,16 @@ def _in_memory(parsed: PlanDocument, feature_set: FeatureSet) -> tuple[int, str]
         working += CELL_BYTES * scans * features * AFTER_READING
         reading = CELL_BYTES * scans * features * READING_CSV
     needed = BASE_BYTES + _array_bytes(parsed, feature_set) + max(reading, working)
-    how = f"{scans} scans of {features} features, {planned} of them harmonized, {tables} copies of these"
-    squares = max(METHOD_SQUARES.get(name, 0) for name in methods)
-    return needed, how + (f", {squares} tables of {pool} by {pool} features" if squares else "")
+    return (
+        needed,
+        f"{scans} scans of {features} features, {planned} of them harmonized, {tables} copies of these",
+    )
 
 
-def method_bytes(algorithm: str, scans: int, features: int, pool: int) -> int:
-    """Return what a method and its second computation take; `pool` is the number of features of the largest pool."""
-    tables = METHOD_TABLES.get(algorithm, GREATEST_TABLES) * scans * features
-    arrays = METHOD_ARRAYS.get(algorithm, 0) * features
-    return CELL_BYTES * (tables + arrays + METHOD_SQUARES.get(algorithm, 0) * pool**2)
+def method_bytes(algorithm: str, scans: int, features: int) -> int:
+    """Return what a method and its second computation take."""
+    tables = METHOD_TABLES.get(algorithm, GREATEST_TABLES) * scans
+    return CELL_BYTES * features * (tables + METHOD_ARRAYS.get(algorithm, 0))
 
 
 def _by_blocks(parsed: PlanDocument, feature_set: FeatureSet) -> tuple[int, str]:

@@ -131,7 +131,7 @@ def test_a_method_and_its_second_computation_take_no_more_copies_than_stated(met
         check_again(method, dataset, compute(Computation("fit", method, plan, dataset)))
         taken = peak()
 
-    stated = run_memory.method_bytes(method, SCANS, FEATURES, FEATURES)
+    stated = run_memory.method_bytes(method, SCANS, FEATURES)
     assert taken <= stated + WORKING_BYTES
     assert 3 * taken >= stated
 
@@ -201,24 +201,6 @@ def test_what_is_computed_whole_states_the_whole_result_too(trial, people, tmp_p
     once, again = (run_memory.estimate_memory(plan, matrix, whole=whole) for whole in (False, True))
 
     assert again.bytes - once.bytes == 8 * matrix.row_count * 500
-
-
-@pytest.mark.django_db
-def test_features_weighed_against_each_other_are_stated_by_the_largest_pool(trial, people, tmp_path) -> None:
-    matrix = wide_matrix(trial, people, tmp_path, features=500)
-    names = [column["name"] for column in matrix.columns]
-    pools = [{"name": "first", "features": names[:300]}, {"name": "second", "features": names[300:]}]
-    plain = {"covariates": plan_document()["parameters"]["covariates"], "eb": False}
-
-    one, two = (
-        run_memory.estimate_memory(
-            parse_plan(plan_document(algorithm="sva", parameters=plain | own, sensitivity=[])), matrix
-        )
-        for own in ({}, {"pools": pools})
-    )
-
-    assert one.bytes - two.bytes == 8 * run_memory.METHOD_SQUARES["sva"] * (500**2 - 300**2)
-    assert two.how.endswith("6 tables of 300 by 300 features")
 
 
 @pytest.mark.django_db

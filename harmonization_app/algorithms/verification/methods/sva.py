@@ -53,9 +53,13 @@ def correct(fitted: Dataset, specification: Specification, scans: Dataset) -> Fl
 
 
 def _components(values: FloatArray, factors: int) -> tuple[FloatArray, FloatArray]:
-    """Return scores of unit length and the features' vectors, by the eigenvectors of the features' products."""
-    eigenvalues, vectors = np.linalg.eigh(values.T @ values)
-    first = vectors[:, np.argsort(eigenvalues)[::-1][:factors]]
+    """Return scores of unit length and the features' vectors, by the eigenvectors of the smaller product."""
+    wide = values.shape[1] > len(values)
+    eigenvalues, vectors = np.linalg.eigh(values @ values.T if wide else values.T @ values)
+    largest = np.argsort(eigenvalues)[::-1][:factors]
+    first = vectors[:, largest]
+    if wide:
+        first = values.T @ first / np.sqrt(eigenvalues[largest])
     scores = values @ first
     return scores / np.linalg.norm(scores, axis=0), first
 
