@@ -104,7 +104,7 @@ def _correct_scan(
     if len(weights) == 0:
         for i in range(size):
             result[i] = value[i] * slope[i] + base[i]
-    for k in range(0, len(weights), 3):
+    for k in range(0, len(weights), TOGETHER):
         p, q, r = weights[k], weights[k + 1], weights[k + 2]
         one, two, three = added[k], added[k + 1], added[k + 2]
         if k == 0:

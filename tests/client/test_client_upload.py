@@ -70,6 +70,7 @@ def hub(monkeypatch):
     monkeypatch.setattr(transport, "FIRST_PAUSE_S", 0.01)
     Hub.replies, Hub.bodies = [], []
     running = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    running.daemon_threads = False  # closing waits for answers under way, which would be the next test's
     thread = threading.Thread(target=running.serve_forever, daemon=True)
     thread.start()
     client = HubClient(f"http://127.0.0.1:{running.server_port}")
