@@ -40,9 +40,10 @@ def apply_affine(
     result = np.empty(values.shape)
     lacking = -scaled_covariates.shape[1] % correction_loops.TOGETHER
     weights = np.hstack([scaled_covariates, np.zeros((len(values), lacking))])
-    parameters = [
+    table, *parameters = [
         read_only(part)
         for part in (
+            values,
             effects.shift,
             effects.scale,
             effects.deviation,
@@ -54,7 +55,7 @@ def apply_affine(
 
     def correct(first: int, last: int) -> None:
         correction_loops.correct(
-            read_only(values),
+            table,
             grouping.order,
             grouping.starts,
             grouping.stops,

@@ -105,8 +105,7 @@ def covariate_basis(covariates: FloatArray, grouping: Grouping) -> Basis:
     centre, scale = covariates.mean(axis=0), covariates.std(axis=0)
     scale[scale == 0] = 1.0
     scaled = ((covariates - centre) / scale)[grouping.order]
-    batch_centres = batch_means(scaled, grouping)
-    within = scaled - np.repeat(batch_centres, grouping.counts, axis=0)
+    within, batch_centres = centre_within(scaled, grouping)
     left, singular, right = np.linalg.svd(within, full_matrices=False)
     kept = singular > np.finfo(np.float64).eps * max(within.shape) * singular.max(initial=0.0)
     vectors = read_only(left[:, kept])
@@ -189,6 +188,12 @@ def constant_columns(values: FloatArray) -> BoolArray:
     if candidates.size:
         constant[candidates] = np.all(values[:, candidates] == values[0, candidates], axis=0)
     return constant
+
+
+def centre_within(values: FloatArray, grouping: Grouping) -> tuple[FloatArray, FloatArray]:
+    """Return `values`, whose rows are in batch order, less their batch's mean, and these means [batches x columns]."""
+    means = batch_means(values, grouping)
+    return values - np.repeat(means, grouping.counts, axis=0), means
 
 
 def batch_means(values: FloatArray, grouping: Grouping) -> FloatArray:

@@ -65,23 +65,22 @@ def summarize(
             )
             _mark_constant(values, order, start, stop, begin, end, constant[batch])
         _mark_columns(values, order, starts, stops, begin, end, intercepts, constant, uniform, unsummed)
-        if rank:
-            _add_up(cross, weights)
-            _leave_residuals(
-                values,
-                order,
-                starts,
-                stops,
-                vectors,
-                products,
-                begin,
-                end,
-                intercepts,
-                cross,
-                weights,
-                squares,
-            )
-            _solve(back, batch_centres, weights, begin, end, coefficients, intercepts)
+        _add_up(cross, weights)
+        _leave_residuals(
+            values,
+            order,
+            starts,
+            stops,
+            vectors,
+            products,
+            begin,
+            end,
+            intercepts,
+            cross,
+            weights,
+            squares,
+        )
+        _solve(back, batch_centres, weights, begin, end, coefficients, intercepts)
 
 
 @compiled

@@ -13,7 +13,7 @@ from scipy import special
 
 from harmonization_app.algorithms.base import Finding, FloatArray, IntArray
 from harmonization_app.algorithms.design import Design
-from harmonization_app.algorithms.least_squares import batch_means, group_rows
+from harmonization_app.algorithms.least_squares import centre_within, group_rows
 from harmonization_app.algorithms.specification import Specification
 from harmonization_app.diagnostics.wording import listed
 
@@ -131,9 +131,8 @@ def _joint(design: Design) -> list[Finding]:
 def _moments(design: Design, columns: FloatArray) -> tuple[_Moments, _Moments]:
     """Return the moments of `columns` [scans x columns] in each batch, and in all others together."""
     grouping = group_rows(design.codes, len(design.batches))
-    ordered, counts = columns[grouping.order], grouping.counts
-    means = batch_means(ordered, grouping)
-    centred = ordered - np.repeat(means, counts, axis=0)
+    counts = grouping.counts
+    centred, means = centre_within(columns[grouping.order], grouping)
     scatter = np.stack([centred[start:stop].T @ centred[start:stop] for _, start, stop in grouping.spans()])
     # The others are added up: as the difference from all, they would be lost beside a batch that lies far away.
     weights = np.where(np.eye(len(counts), dtype=np.bool_), 0, counts)

@@ -198,10 +198,10 @@ def _confounded(design: Design, singular: FloatArray) -> list[Finding]:
 
     Rank is judged by singular values of the column-scaled design; each column is then projected in turn.
     """
-    covariates, names = _scaled_covariates(design), design.coding.column_names
-    indicators = _indicators(design)
     if singular[-1] > DEPENDENCE_RATIO * singular[0]:
         return []
+    covariates, names = _scaled_covariates(design), design.coding.column_names
+    indicators = _indicators(design)
     kept: list[int] = []
     findings = []
     for column, name in enumerate(names):

@@ -9,7 +9,7 @@ import numpy as np
 from harmonization_app.algorithms.base import Dataset, FloatArray, IntArray
 from harmonization_app.algorithms.design import Design
 from harmonization_app.algorithms.kernel import group_rows
-from harmonization_app.algorithms.least_squares import batch_means, read_only
+from harmonization_app.algorithms.least_squares import centre_within, read_only
 
 MOST_FEATURES = 500
 # Features summed together.
@@ -71,8 +71,7 @@ def batch_products(values: FloatArray, design: Design) -> BatchProducts:
     if len(values) != len(design.codes):
         raise ValueError(f"{len(values)} scans of values, {len(design.codes)} scans in the design")
     grouping = group_rows(design.codes, len(design.batches))
-    scaled = scaled_covariates(design)[grouping.order]
-    within = scaled - np.repeat(batch_means(scaled, grouping), grouping.counts, axis=0)
+    within, _ = centre_within(scaled_covariates(design)[grouping.order], grouping)
     gram = np.stack([within[start:stop].T @ within[start:stop] for _, start, stop in grouping.spans()])
     batches, features, columns = len(design.batches), values.shape[1], within.shape[1]
     means, squares = np.empty((batches, features)), np.empty((batches, features))

@@ -11,7 +11,7 @@ from scipy import stats
 
 from harmonization_app.algorithms.base import Finding, FloatArray
 from harmonization_app.algorithms.design import Design
-from harmonization_app.algorithms.least_squares import covariate_basis, group_rows
+from harmonization_app.algorithms.least_squares import centre_within, covariate_basis, group_rows
 from harmonization_app.diagnostics.gate_products import scaled_covariates
 from harmonization_app.diagnostics.subjects import Subjects
 from harmonization_app.diagnostics.wording import listed
@@ -58,9 +58,7 @@ def _standardized(
     """Return residuals given batch and covariates over their robust spread, of the features that have one."""
     grouping = group_rows(design.codes, len(design.batches))
     basis = covariate_basis(design.covariates, grouping).vectors
-    residuals = values[grouping.order]
-    for _, start, stop in grouping.spans():
-        residuals[start:stop] -= residuals[start:stop].mean(axis=0)
+    residuals, _ = centre_within(values[grouping.order], grouping)
     residuals -= basis @ (basis.T @ residuals)
     size = np.abs(residuals)
     spread = MAD_TO_SD * _medians(size.T)

@@ -134,10 +134,8 @@ def _in_memory(parsed: PlanDocument, feature_set: FeatureSet) -> tuple[int, str]
         working += CELL_BYTES * scans * features * AFTER_READING
         reading = CELL_BYTES * scans * features * READING_CSV
     needed = BASE_BYTES + _array_bytes(parsed, feature_set) + max(reading, working)
-    return (
-        needed,
-        f"{scans} scans of {features} features, {planned} of them harmonized, {tables} copies of these",
-    )
+    how = f"{scans} scans of {features} features, {planned} of them harmonized, {tables} copies of these"
+    return needed, how
 
 
 def method_bytes(algorithm: str, scans: int, features: int) -> int:

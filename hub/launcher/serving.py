@@ -96,11 +96,7 @@ def collect_static(layout: Layout, environment: dict[str, str]) -> None:
         "--verbosity=0",
         *UNUSED_STATIC,
     ]
-    answer = subprocess.run(
-        command, cwd=layout.root, env=environment, capture_output=True, text=True, check=False
-    )
-    if answer.returncode != 0:
-        raise LauncherError(f"The static files could not be gathered: {last_words(answer.stderr)}")
+    _run_quietly(layout, environment, command, "The static files could not be gathered")
     setup.set_stamp(stamp, wanted)
 
 
@@ -116,11 +112,7 @@ def compile_loops(layout: Layout, environment: dict[str, str]) -> None:
         return
     say("Numerical loops ...")
     command = [str(layout.python), "-m", "harmonization_app.algorithms.warm_up"]
-    answer = subprocess.run(
-        command, cwd=layout.root, env=environment, capture_output=True, text=True, check=False
-    )
-    if answer.returncode != 0:
-        raise LauncherError(f"The loops of harmonization could not be compiled: {last_words(answer.stderr)}")
+    _run_quietly(layout, environment, command, "The loops of harmonization could not be compiled")
     with suppress(OSError):  # a folder that cannot be written keeps nothing, as numba keeps nothing there
         setup.set_stamp(stamp, wanted)
 
@@ -152,6 +144,15 @@ def _ensure_admin(layout: Layout, services: Services) -> None:
     if not stamp.exists():
         _manage(layout, services, services.environment, "ensure_admin")
         setup.set_stamp(stamp, "done")
+
+
+def _run_quietly(layout: Layout, environment: dict[str, str], command: list[str], failure: str) -> None:
+    """Run a program, its output not shown. Raises LauncherError with its last words when it fails."""
+    answer = subprocess.run(
+        command, cwd=layout.root, env=environment, capture_output=True, text=True, check=False
+    )
+    if answer.returncode != 0:
+        raise LauncherError(f"{failure}: {last_words(answer.stderr)}")
 
 
 def _manage(layout: Layout, services: Services, environment: dict[str, str], *words: str) -> None:

@@ -311,6 +311,16 @@ def test_without_a_folder_for_machine_code_it_is_made_each_time(tmp_path) -> Non
     assert done.stdout.splitlines() == ["compiled", str(source / "statistics_loops.py")]
 
 
+def test_covariates_that_batches_determine_have_no_effect_rather_than_any() -> None:
+    values, codes, _ = _table()
+
+    found = fit_statistics(values, group_rows(codes, 3), 2.0 * codes[:, None])
+    without = fit_statistics(values, group_rows(codes, 3), np.empty((len(codes), 0)))
+
+    assert not found.coefficients.any()
+    assert found.residual_squares.tobytes() == without.residual_squares.tobytes()
+
+
 def test_a_batch_without_scans_is_an_error_not_a_number() -> None:
     values, codes, covariates = _table()
 
